@@ -1,0 +1,69 @@
+"""lit_rl: deep reinforcement learning, one trainer, readable algorithms.
+
+This table is the registry: what stands here is public, has a short name on the command line, and
+passes the contract test. Names load when first used, so that ``lit-rl list`` answers at once.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+AGENTS = {
+    "DQN": "lit_rl.algorithms.q_learning.dqn",
+    "PPO": "lit_rl.algorithms.policy_gradient.ppo",
+    "SAC": "lit_rl.algorithms.actor_critic.sac",
+}
+"""Every algorithm, by its public name: the module it lives in."""
+
+RECIPES = {
+    "Env": "lit_rl.envs.recipe",
+    "Wrapper": "lit_rl.envs.recipe",
+    "Rollouts": "lit_rl.data.rollouts",
+    "Replay": "lit_rl.data.replay",
+    "MLP": "lit_rl.nn.body",
+    "CNN": "lit_rl.nn.body",
+    "Recurrent": "lit_rl.nn.body",
+    "Constant": "lit_rl.schedules",
+    "Linear": "lit_rl.schedules",
+    "Exponential": "lit_rl.schedules",
+}
+"""Frozen descriptions of parts, by public name: what an agent's arguments may be."""
+
+_HOMES = AGENTS | RECIPES | {
+    "Agent": "lit_rl.agent",
+    "Trainer": "lit_rl.trainer",
+    "load": "lit_rl.loading",
+    "allow": "lit_rl.loading",
+}
+
+if TYPE_CHECKING:
+    from lit_rl.agent import Agent as Agent
+    from lit_rl.algorithms.actor_critic.sac import SAC as SAC
+    from lit_rl.algorithms.policy_gradient.ppo import PPO as PPO
+    from lit_rl.algorithms.q_learning.dqn import DQN as DQN
+    from lit_rl.data.replay import Replay as Replay
+    from lit_rl.data.rollouts import Rollouts as Rollouts
+    from lit_rl.envs.recipe import Env as Env
+    from lit_rl.envs.recipe import Wrapper as Wrapper
+    from lit_rl.loading import allow as allow
+    from lit_rl.loading import load as load
+    from lit_rl.nn.body import CNN as CNN
+    from lit_rl.nn.body import MLP as MLP
+    from lit_rl.nn.body import Recurrent as Recurrent
+    from lit_rl.schedules import Constant as Constant
+    from lit_rl.schedules import Exponential as Exponential
+    from lit_rl.schedules import Linear as Linear
+    from lit_rl.trainer import Trainer as Trainer
+
+__all__ = ["AGENTS", "RECIPES", "__version__", *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"lit_rl has no {name!r}; it has {', '.join(sorted(_HOMES))}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
