@@ -1,9 +1,17 @@
 """Recipes of networks: what stands between an observation and the heads."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import get_args
 
 import gymnasium
+from gymnasium import spaces
 from torch import nn
+
+from lit_rl.nn.convolution import LAYERS, Kind, Mixed
+from lit_rl.nn.flatten import Flatten, is_image, leaves
+from lit_rl.nn.mlp import ACTIVATIONS, HIDDEN_GAIN, Activation, linear_head, mlp
+from lit_rl.nn.network import Network
 
 
 class Body(ABC):
@@ -11,4 +19,102 @@ class Body(ABC):
 
     @abstractmethod
     def build(self, space: gymnasium.Space) -> nn.Module:
-        """A module from observations [B, ...] (or a dict) to features [B, D], with ``out_features`` = D."""
+        """A module from observations [B, ...] (or a dict) to features [B, D], with ``out_features`` = D.
+
+        It also has ``state_size`` (0 without memory), and ``update_statistics(obs)`` for the normaliser, if any.
+
+        Raises:
+            ValueError: this recipe does not fit the space.
+        """
+
+    @property
+    def head_is_orthogonal(self) -> bool:
+        """Whether heads on this body begin orthogonal too, or as torch has it."""
+        return True
+
+
+@dataclass(frozen=True)
+class MLP(Body):
+    """Fully connected layers on the flattened observation; pictures in a ``Dict`` pass a convolution first.
+
+    Args:
+        hidden: width of each layer.
+        activation: after each layer.
+        orthogonal: initialise so, with gain √2; else as torch does.
+        layer_norm: normalise each layer before its activation.
+        normalize: normalise vector observations by running statistics.
+    """
+
+    hidden: tuple[int, ...] = (64, 64)
+    activation: Activation = "tanh"
+    orthogonal: bool = True
+    layer_norm: bool = False
+    normalize: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hidden", tuple(self.hidden))  # YAML brings a list
+        for width in self.hidden:
+            _check_width("MLP.hidden", width)
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"MLP.activation is {self.activation!r}: choose one of {', '.join(ACTIVATIONS)}")
+
+    def build(self, space: gymnasium.Space) -> Network:
+        """Observations [..., *shape] → [..., hidden[-1]]."""
+        pictures = any(is_image(leaf) for _, leaf in leaves(space))
+        if pictures and self.normalize:
+            raise ValueError("MLP.normalize is for vector observations, and this space holds images: leave it off")
+        if pictures and isinstance(space, spaces.Dict):
+            encoder: Flatten | Mixed = Mixed(space, None, orthogonal=self.orthogonal)
+        else:
+            encoder = Flatten(space)
+        sizes = (encoder.out_features, *self.hidden)
+        layers = mlp(sizes, self.activation, self.orthogonal, self.layer_norm)
+        return Network(encoder, layers, sizes[-1], self.normalize)
+
+    @property
+    def head_is_orthogonal(self) -> bool:
+        """As the hidden layers."""
+        return self.orthogonal
+
+
+@dataclass(frozen=True)
+class CNN(Body):
+    """A convolution, then one fully connected layer; other entries of a ``Dict`` join before that layer.
+
+    Args:
+        kind: ``nature`` for pictures from 36 pixels a side (Mnih et al. 2015), ``small`` for MinAtar's
+            (Young & Tian 2019).
+        hidden: width of the last layer; ``None`` is the papers' 512 or 128.
+        scale: divide pixels by their upper bound.
+        orthogonal: initialise so, with gain √2; else as torch does.
+    """
+
+    kind: Kind = "nature"
+    hidden: int | None = None
+    scale: bool = True
+    orthogonal: bool = True
+
+    def __post_init__(self) -> None:
+        if self.kind not in LAYERS:
+            raise ValueError(f"CNN.kind is {self.kind!r}: choose one of {', '.join(get_args(Kind))}")
+        if self.hidden is not None:
+            _check_width("CNN.hidden", self.hidden)
+
+    def build(self, space: gymnasium.Space) -> Network:
+        """Observations [..., C, H, W], or a dict with such, → [..., hidden]."""
+        if not any(is_image(leaf) for _, leaf in leaves(space)):
+            raise ValueError(f"CNN wants images [C, H, W] in uint8 or bool, not {space}: use MLP")
+        encoder = Mixed(space, self.kind, self.scale, self.orthogonal)
+        width = self.hidden or (512 if self.kind == "nature" else 128)
+        layer = linear_head(encoder.out_features, width, HIDDEN_GAIN if self.orthogonal else None)
+        return Network(encoder, nn.Sequential(layer, nn.ReLU()), width)
+
+    @property
+    def head_is_orthogonal(self) -> bool:
+        """As the layers before."""
+        return self.orthogonal
+
+
+def _check_width(name: str, width: int) -> None:
+    if not isinstance(width, int) or isinstance(width, bool) or width < 1:
+        raise ValueError(f"{name} holds {width!r}: a width is a whole number from 1")
