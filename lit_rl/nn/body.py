@@ -12,6 +12,7 @@ from lit_rl.nn.convolution import LAYERS, Kind, Mixed
 from lit_rl.nn.flatten import Flatten, is_image, leaves
 from lit_rl.nn.mlp import ACTIVATIONS, HIDDEN_GAIN, Activation, linear_head, mlp
 from lit_rl.nn.network import Network
+from lit_rl.nn.recurrent import Cell, RecurrentNetwork
 
 
 class Body(ABC):
@@ -31,6 +32,11 @@ class Body(ABC):
     def head_is_orthogonal(self) -> bool:
         """Whether heads on this body begin orthogonal too, or as torch has it."""
         return True
+
+
+def _check_width(name: str, width: int) -> None:
+    if not isinstance(width, int) or isinstance(width, bool) or width < 1:
+        raise ValueError(f"{name} holds {width!r}: a width is a whole number from 1")
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,32 @@ class CNN(Body):
         return self.orthogonal
 
 
-def _check_width(name: str, width: int) -> None:
-    if not isinstance(width, int) or isinstance(width, bool) or width < 1:
-        raise ValueError(f"{name} holds {width!r}: a width is a whole number from 1")
+@dataclass(frozen=True)
+class Recurrent(Body):
+    """A memory on top of another body (Hausknecht & Stone 2015).
+
+    Args:
+        body: what each observation passes first.
+        hidden: width of the memory and of the features.
+        cell: of the memory.
+    """
+
+    body: Body = MLP()
+    hidden: int = 64
+    cell: Cell = "lstm"
+
+    def __post_init__(self) -> None:
+        _check_width("Recurrent.hidden", self.hidden)
+        if self.cell not in get_args(Cell):
+            raise ValueError(f"Recurrent.cell is {self.cell!r}: choose one of {', '.join(get_args(Cell))}")
+        if isinstance(self.body, Recurrent):
+            raise ValueError("Recurrent.body is recurrent too: put the one memory on an MLP or CNN")
+
+    def build(self, space: gymnasium.Space) -> RecurrentNetwork:
+        """Observations [T, N, ...] with a state [N, S] → features [T, N, hidden]; see RecurrentNetwork."""
+        return RecurrentNetwork(self.body.build(space), self.hidden, self.cell, self.head_is_orthogonal)
+
+    @property
+    def head_is_orthogonal(self) -> bool:
+        """As the body below."""
+        return self.body.head_is_orthogonal

@@ -73,12 +73,11 @@ class Mixed(nn.Module):
         super().__init__()
         pictures = [(path, leaf) for path, leaf in leaves(space) if isinstance(leaf, spaces.Box) and is_image(leaf)]
         self.paths = [path for path, _ in pictures]
-        self.pictures = nn.ModuleList(
-            Convolution(leaf, kind or largest(leaf), scale, orthogonal) for _, leaf in pictures
-        )
+        convolutions = [Convolution(leaf, kind or largest(leaf), scale, orthogonal) for _, leaf in pictures]
+        self.pictures = nn.ModuleList(convolutions)
         rest = len(pictures) < sum(1 for _ in leaves(space))
         self.flatten = Flatten(space, images=False) if rest else None
-        self.out_features: int = sum(int(picture.out_features) for picture in self.pictures)
+        self.out_features = sum(picture.out_features for picture in convolutions)
         if self.flatten is not None:
             self.out_features += self.flatten.out_features
 

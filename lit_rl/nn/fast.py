@@ -20,13 +20,13 @@ def _tanh(x: np.ndarray) -> None:
 
 
 def _relu(x: np.ndarray) -> None:
-    np.maximum(x, _ZERO, x)
+    np.maximum(x, _ZERO, out=x)
 
 
 def _elu(x: np.ndarray) -> None:
     negative = np.minimum(x, _ZERO)
     np.expm1(negative, negative)
-    np.maximum(x, _ZERO, x)
+    np.maximum(x, _ZERO, out=x)
     x += negative
 
 
@@ -56,16 +56,17 @@ class NumpyForward:
 
     def __init__(self, modules: tuple[nn.Module, ...]) -> None:
         self.modules = modules
-        layers = list(_layers(modules))
         self._read: Callable[[Any], np.ndarray] = _float32
-        if layers and isinstance(layers[0], Flatten):
-            self._read = layers.pop(0).numpy
-        self._normalize = layers.pop(0).numpy() if layers and isinstance(layers[0], Normalizer) else None
+        self._normalize: Callable[[np.ndarray], np.ndarray] | None = None
         self._steps: list[tuple[np.ndarray, np.ndarray | None, list[Callable[[np.ndarray], None]]]] = []
-        for layer in layers:
+        for layer in _layers(modules):
             if isinstance(layer, nn.Linear):
-                bias = None if layer.bias is None else layer.bias.detach().numpy()
+                bias = None if layer.bias is None else layer.bias.detach().numpy()[None]
                 self._steps.append((layer.weight.detach().numpy().T, bias, []))
+            elif isinstance(layer, Flatten):
+                self._read = layer.numpy
+            elif isinstance(layer, Normalizer):
+                self._normalize = layer.numpy()
             else:
                 self._steps[-1][2].append(_ACTIVATIONS[type(layer)])
         self._pointers = self._where()

@@ -108,6 +108,13 @@ class OneHot(nn.Module):
         return (x[..., self._column] == self._value).astype(np.float32)
 
 
+def _leaf(space: gymnasium.Space) -> Numbers | OneHot:
+    if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
+        return OneHot(space)
+    assert isinstance(space, (spaces.Box, spaces.MultiBinary))  # nothing else comes out of leaves()
+    return Numbers(space)
+
+
 class Flatten(nn.Module):
     """An observation [..., *shape], or a dict of them, → [..., D] in the dtype of the layers.
 
@@ -123,12 +130,10 @@ class Flatten(nn.Module):
         super().__init__()
         kept = [(path, leaf) for path, leaf in leaves(space) if images or not is_image(leaf)]
         self.paths = [path for path, _ in kept]
-        self.leaves = nn.ModuleList(
-            OneHot(leaf) if isinstance(leaf, (spaces.Discrete, spaces.MultiDiscrete)) else Numbers(leaf)
-            for _, leaf in kept
-        )
-        self.out_features: int = sum(leaf.size for leaf in self.leaves)
-        self._numpy = [(path, leaf.numpy) for path, leaf in zip(self.paths, self.leaves, strict=True)]
+        parts = [_leaf(leaf) for _, leaf in kept]
+        self.leaves = nn.ModuleList(parts)
+        self.out_features = sum(part.size for part in parts)
+        self._numpy = [(path, part.numpy) for path, part in zip(self.paths, parts, strict=True)]
 
     def forward(self, obs: Tensor | dict[str, Any]) -> Tensor:
         """Observations [..., *shape] → [..., D]."""
@@ -137,5 +142,7 @@ class Flatten(nn.Module):
 
     def numpy(self, obs: Any) -> np.ndarray:
         """The same on arrays, in float32. May return the observation itself: do not write into it."""
-        parts = [leaf(entry(obs, path)) for path, leaf in self._numpy]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, -1)
+        if len(self._numpy) == 1:
+            path, leaf = self._numpy[0]
+            return leaf(entry(obs, path) if path else obs)
+        return np.concatenate([leaf(entry(obs, path)) for path, leaf in self._numpy], -1)

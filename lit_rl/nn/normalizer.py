@@ -56,8 +56,8 @@ class Normalizer(nn.Module):
         def normalize(x: np.ndarray) -> np.ndarray:
             x = x - shift
             x *= scale
-            np.maximum(x, low, x)
-            np.minimum(x, high, x)
+            np.maximum(x, low, out=x)
+            np.minimum(x, high, out=x)
             return x
 
         return normalize

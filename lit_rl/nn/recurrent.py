@@ -1,0 +1,76 @@
+"""A memory of past observations. Formula sheet: H11."""
+
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from lit_rl.nn.normalizer import Normalizer
+
+Cell = Literal["gru", "lstm"]
+
+
+class RecurrentNetwork(nn.Module):
+    """Observations and a state → features and the next state: one step, or a whole segment at once.
+
+    The state [N, S] is flat, zero at the start of an episode: S = H for a GRU, 2H (hidden | cell) for an LSTM.
+
+    Args:
+        body: observations [B, ...] → features [B, D].
+        hidden: H, also the width of the features.
+        cell: ``gru`` or ``lstm``.
+        orthogonal: orthogonal weights and zero biases, else torch's own.
+    """
+
+    def __init__(self, body: nn.Module, hidden: int, cell: Cell, orthogonal: bool = True) -> None:
+        super().__init__()
+        self.body = body
+        kind = nn.GRUCell if cell == "gru" else nn.LSTMCell
+        self.cell: nn.GRUCell | nn.LSTMCell = kind(int(body.out_features), hidden)  # type: ignore[arg-type]
+        if orthogonal:
+            for weight in (self.cell.weight_ih, self.cell.weight_hh):
+                for gate in weight.data.split(hidden):
+                    nn.init.orthogonal_(gate)
+            nn.init.zeros_(self.cell.bias_ih)
+            nn.init.zeros_(self.cell.bias_hh)
+        self.out_features = hidden
+        self.state_size = hidden if cell == "gru" else 2 * hidden
+
+    @property
+    def normalizer(self) -> Normalizer | None:
+        """The running statistics of the observations, if any."""
+        return self.body.normalizer  # type: ignore[return-value]
+
+    def update_statistics(self, obs: Tensor | dict[str, Any]) -> None:
+        """Take observations [..., *shape] into the running statistics, where there are any."""
+        self.body.update_statistics(obs)  # type: ignore[operator]
+
+    def forward(
+        self, obs: Tensor | dict[str, Any], state: Float[Tensor, "N S"], start: Bool[Tensor, "T N"]
+    ) -> tuple[Float[Tensor, "T N H"], Float[Tensor, "N S"]]:
+        """Unroll over T steps; equal to T calls of :meth:`step` with the state zeroed where ``start``.
+
+        Args:
+            obs: [T, N, ...].
+            state: before the first step.
+            start: whether a step is the first of its episode: what was before is forgotten.
+        """
+        features = []
+        for x, first in zip(self.body(obs), start, strict=True):
+            state = self._advance(x, state.masked_fill(first[:, None], 0.0))
+            features.append(state[:, : self.out_features])
+        return torch.stack(features), state
+
+    def step(
+        self, obs: Tensor | dict[str, Any], state: Float[Tensor, "N S"]
+    ) -> tuple[Float[Tensor, "N H"], Float[Tensor, "N S"]]:
+        """One step for observations [N, ...]."""
+        state = self._advance(self.body(obs), state)
+        return state[:, : self.out_features], state
+
+    def _advance(self, x: Tensor, state: Tensor) -> Tensor:
+        if isinstance(self.cell, nn.GRUCell):
+            return self.cell(x, state)
+        hidden, memory = state.chunk(2, -1)
+        return torch.cat(self.cell(x, (hidden, memory)), -1)
