@@ -12,11 +12,11 @@ from torch import Tensor
 from lit_rl.data.episodes import EpisodeResults, Episodes
 from lit_rl.data.experience import Experience, Rounds
 from lit_rl.envs.recipe import Env
-from lit_rl.policies.mirror import MirrorPolicy
+from lit_rl.optimizer import Optimizer
 from lit_rl.policies.policy import Policy
 from lit_rl.record import Record
-from lit_rl.resume import load_state, save_state
-from lit_rl.schedules import Scheduled, as_schedule
+from lit_rl.resume import load_state, restore_random_state, save_state, seed_process
+from lit_rl.schedules import as_schedule
 
 
 class Agent(LightningModule, ABC):
@@ -30,12 +30,9 @@ class Agent(LightningModule, ABC):
     Args of every agent:
         env: environment recipe, or just its id.
         data: recipe of the experience it learns from.
+        optimizer: recipe of the one optimiser.
         gamma: discount per step.
-        lr: learning rate, or a schedule of it over env steps.
-        max_grad_norm: gradients are scaled down to this norm; None leaves them alone.
         evaluation: greedy episodes played at each validation.
-        compile: compile the loss with ``torch.compile``.
-        act_device: ``cpu`` acts with a copy of the policy there while the learner is on an accelerator.
     """
 
     action_spaces: ClassVar[tuple[str, ...]] = ()
@@ -47,30 +44,20 @@ class Agent(LightningModule, ABC):
         self,
         env: Env | str,
         data: Any,
+        optimizer: Optimizer,
         gamma: float,
-        lr: Scheduled,
-        max_grad_norm: float | None,
         evaluation: Episodes,
-        compile: bool = False,
-        act_device: str = "same",
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        if not 0 <= gamma <= 1:
-            raise ValueError(f"gamma is {gamma}; a discount lies in [0, 1]")
-        self.env = env = Env.of(env).with_spaces()
         self.save_hyperparameters()
-        self.data = data
-        self.gamma = gamma
-        self.learning_rate = as_schedule(lr)
-        if not self.learning_rate(0) >= 0:
-            raise ValueError(f"lr is {lr}; a learning rate is a positive number")
-        self.max_grad_norm = max_grad_norm
-        self.evaluation = evaluation
-        self.act_device = act_device
+        self.env = Env.of(env).with_spaces()
+        self.require(0 <= gamma <= 1, "gamma", gamma, "a discount lies in [0, 1]")
+        self.data, self.gamma, self.evaluation = data, gamma, evaluation
+        self.optimizer = optimizer
+        self.learning_rate = as_schedule(optimizer.lr)
         self.metrics = Record()
         self.experience: Experience | None = None
-        self._compile = compile
         self._saved: dict[str, Any] | None = None  # from a checkpoint, until the data set opens
         kind = type(self.env.action_space).__name__
         if kind not in self.action_spaces:
@@ -78,6 +65,15 @@ class Agent(LightningModule, ABC):
                 f"{type(self).__name__} acts in {' or '.join(self.action_spaces)} spaces; "
                 f"{self.env.id} has {self.env.action_space}"
             )
+
+    def require(self, holds: bool, name: str, value: Any, rule: str) -> None:
+        """Refuse an argument in one line.
+
+        Raises:
+            ValueError: not ``holds``.
+        """
+        if not holds:
+            raise ValueError(f"{type(self).__name__}.{name} is {value}: {rule}")
 
     # What an algorithm writes
 
@@ -97,8 +93,8 @@ class Agent(LightningModule, ABC):
         return [{"params": [p for p in self.parameters() if p.requires_grad]}]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam, fused."""
-        return torch.optim.Adam(self.parameter_groups(), lr=self.learning_rate(0), fused=True)
+        """The one optimiser of the recipe."""
+        return self.optimizer.build(self.parameter_groups())
 
     def record(self, **values: Tensor | float) -> None:
         """Take scalars for the plots; they are averaged until the next time the trainer logs."""
@@ -150,7 +146,7 @@ class Agent(LightningModule, ABC):
         self.record(**terms)
 
     def _check_and_clip(self) -> None:
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters(), self.max_grad_norm or float("inf"))
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters(), self.optimizer.max_grad_norm or float("inf"))
         if not torch.isfinite(norm):
             names = [name for name, p in self.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
             raise FloatingPointError(
@@ -184,8 +180,7 @@ class Agent(LightningModule, ABC):
             if self._saved is not None:
                 seed = self._saved["seed"]
             self.base_seed = seed
-            acting = self.policy if self.act_device == "same" else MirrorPolicy(self.policy, self.act_device)
-            self.experience = self.data.open(self.env, acting, self.gamma, seed, self.trainer.global_rank)
+            self.experience = self.data.open(self.env, self.policy, self.gamma, seed, self.trainer.global_rank)
             if self._saved is not None:
                 load_state(self, self._saved)
         return self.experience
@@ -220,13 +215,11 @@ class Agent(LightningModule, ABC):
 
     def setup(self, stage: str) -> None:
         """Compile the loss where asked to."""
-        if self._compile and stage == "fit":
+        if self.optimizer.compile and stage == "fit":
             self.loss = torch.compile(self.loss)  # type: ignore[method-assign]
 
     def on_train_start(self) -> None:
         """Give every process its own random streams, or those of the checkpoint."""
-        from lit_rl.resume import restore_random_state, seed_process
-
         if self._saved is None:
             seed_process(self.base_seed + self.trainer.global_rank)
         else:
