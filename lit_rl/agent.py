@@ -1,8 +1,10 @@
 """The one base class: a LightningModule whose batches are rounds of experience."""
 
+import inspect
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -58,6 +60,7 @@ class Agent(LightningModule, ABC):
         self.learning_rate = as_schedule(optimizer.lr)
         self.metrics = Record()
         self.experience: Experience | None = None
+        self.base_seed = 0
         self._saved: dict[str, Any] | None = None  # from a checkpoint, until the data set opens
         kind = type(self.env.action_space).__name__
         if kind not in self.action_spaces:
@@ -119,6 +122,16 @@ class Agent(LightningModule, ABC):
         if epochs is None or epochs < 0:
             return None
         return epochs * self.data.env_steps_per_epoch(self.env.num_envs) * self.trainer.world_size
+
+    def arguments(self) -> dict[str, Any]:
+        """The constructor's arguments by name, the environment with its spaces filled in."""
+        names = inspect.signature(type(self).__init__).parameters
+        return {name: self.hparams[name] for name in names if name in self.hparams} | {"env": self.env}
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """Where the checkpoint that is being written will stand."""
+        return Path(getattr(self.trainer, "saving_to", None) or self.trainer.default_root_dir)
 
     # The loop
 

@@ -45,6 +45,15 @@ class Record:
         self.latest.update(values)
         return values
 
+    def snapshot(self) -> dict[str, Any]:
+        """See :meth:`restore`."""
+        return {"latest": dict(self.latest), "pending": {name: [float(v) for v in values] for name, values in self._pending.items()}}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on averaging where :meth:`snapshot` was taken."""
+        self.latest = dict(state["latest"])
+        self._pending = {name: list(values) for name, values in state["pending"].items()}
+
 
 def _mean(pending: list[Tensor | float]) -> float:
     tensors = [value for value in pending if isinstance(value, Tensor)]

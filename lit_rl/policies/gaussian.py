@@ -48,7 +48,7 @@ class GaussianPolicy(NetworkPolicy):
 
     def entropy(self, outputs: Tensor, obs: Observation) -> Tensor:
         """Differential entropy [B] in nats."""
-        return gaussian_entropy(self.log_std.expand_as(outputs))
+        return gaussian_entropy(outputs, self.log_std)
 
     def greedy(self, obs: Observation) -> Tensor:
         """The mean [B, A]."""
@@ -90,7 +90,7 @@ class SquashedGaussianPolicy(NetworkPolicy):
         """Reparameterised actions [B, A] and log π(a|s) [B]: gradients flow to the policy through both."""
         mean, log_std = self.outputs(obs).chunk(2, dim=-1)
         log_std = log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
-        action, log_prob = squashed_gaussian_sample(mean, log_std, torch.randn_like(mean), self.half_width, self.centre)
+        action, _, log_prob = squashed_gaussian_sample(mean, log_std, torch.randn_like(mean), self.half_width, self.centre)
         return action.reshape(len(mean), *self.shape), log_prob
 
     def greedy(self, obs: Observation) -> Tensor:

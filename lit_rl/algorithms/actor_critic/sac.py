@@ -23,7 +23,7 @@ from lit_rl.batch import Transition
 from lit_rl.data.episodes import Episodes
 from lit_rl.data.replay import Replay, Transitions
 from lit_rl.envs.recipe import Env
-from lit_rl.functional.targets import polyak_update
+from lit_rl.functional.targets import hard_update, polyak_update
 from lit_rl.nn.body import MLP, Body
 from lit_rl.nn.heads import Critics
 from lit_rl.nn.mlp import linear_head
@@ -130,4 +130,5 @@ class SAC(Agent):
 
     def after_update(self) -> None:
         """(5)."""
-        polyak_update(self.critics_target, self.critics, self.tau)
+        polyak_update(self.critics_target.parameters(), self.critics.parameters(), self.tau)
+        hard_update(self.critics_target.buffers(), self.critics.buffers())

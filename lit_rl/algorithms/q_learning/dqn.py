@@ -90,7 +90,12 @@ class DQN(Agent):
         gain = 1.0 if net.head_is_orthogonal else None
         head = DuellingHead(width, actions) if duelling else linear_head(width, actions, gain)
         self.policy = EpsilonGreedyPolicy(body, head, as_schedule(epsilon))
-        self.q_target = copy.deepcopy(torch.nn.Sequential(body, head)).requires_grad_(False)
+        self.q_target = copy.deepcopy(self.q).requires_grad_(False)
+
+    @property
+    def q(self) -> torch.nn.Sequential:
+        """q(s, ·; θ), the network of the policy."""
+        return torch.nn.Sequential(self.policy.body, self.policy.head)
 
     def loss(self, batch: Transition) -> dict[str, Tensor]:
         """(1)-(2)."""
@@ -105,11 +110,12 @@ class DQN(Agent):
 
     def after_update(self) -> None:
         """(3)."""
-        q = torch.nn.Sequential(self.policy.body, self.policy.head)
+        q = self.q
         if self.tau < 1:
-            polyak_update(self.q_target, q, self.tau)
+            polyak_update(self.q_target.parameters(), q.parameters(), self.tau)
         elif self.updates % self.target_update_every == 0:
-            hard_update(self.q_target, q)
+            hard_update(self.q_target.parameters(), q.parameters())
+        hard_update(self.q_target.buffers(), q.buffers())
 
     def schedules(self) -> dict[str, float]:
         """ε."""
