@@ -22,7 +22,9 @@ current() { # is everything that was asked for in place?
 
 find_python() {
     local candidate
-    for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11 python3.10 python}; do
+    set -- python3 python3.13 python3.12 python3.11 python3.10 python
+    [ -z "${PYTHON:-}" ] || set -- "$PYTHON"
+    for candidate; do
         if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
             echo "$candidate"
             return
