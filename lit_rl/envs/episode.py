@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from gymnasium.spaces import Discrete
+from numpy import ndarray
 
 from lit_rl.envs.guards import Guard, Violation
 from lit_rl.envs.recipe import Env
@@ -22,6 +23,7 @@ class EpisodeEnv:
 
     def __init__(self, recipe: Env, guard: Guard, seed: int, index: int) -> None:
         self.recipe, self.guard, self.seed, self.index = recipe, guard, seed, index
+        self.dtype, self.shape = guard.dtype, guard.shape
         self.episode, self.steps = 0, 0
         self.build()
 
@@ -66,18 +68,25 @@ class EpisodeEnv:
         except Exception as error:
             raise self.error(f"raised {type(error).__name__}: {_line(error)}") from error
         try:
-            if type(result) is not tuple or len(result) != 5:
-                raise Violation(f"returned {_shape(result)} from step, not the 5 values of gymnasium")
             obs, reward, terminated, truncated, info = result
+        except (TypeError, ValueError):
+            raise self.error(f"returned {_shape(result)} from step, not the 5 values of gymnasium") from None
+        if (  # all is as it should be: the only line of this that is paid for at every step
+            type(obs) is ndarray
+            and obs.dtype is self.dtype
+            and obs.shape == self.shape
+            and type(reward) is float
+            and type(terminated) is bool
+            and type(truncated) is bool
+            and type(info) is dict
+        ):
+            return obs, reward, terminated, truncated
+        guard = self.guard
+        try:
             if not isinstance(info, dict):
                 raise Violation(f"returned {type(info).__name__} as info, not a dict")
-            if type(reward) is not float:
-                reward = self.guard.reward(reward)
-            if type(terminated) is not bool:
-                terminated = self.guard.flag("terminated", terminated)
-            if type(truncated) is not bool:
-                truncated = self.guard.flag("truncated", truncated)
-            return self.guard.observation(obs), reward, terminated, truncated
+            flags = guard.flag("terminated", terminated), guard.flag("truncated", truncated)
+            return guard.observation(obs), guard.reward(reward), *flags
         except Violation as violation:
             raise self.error(str(violation)) from None
 

@@ -19,6 +19,17 @@ LONGEST_REPLAY = 100_000
 """Actions kept of one episode; a longer one is begun anew when a run is resumed."""
 
 
+class Outcome:
+    """What one step of N environments came to, besides its observations."""
+
+    def __init__(self, num_envs: int) -> None:
+        self.reward = np.zeros(num_envs, np.float32)
+        self.terminated = np.zeros(num_envs, bool)
+        self.truncated = np.zeros(num_envs, bool)
+        self.ended: list[int] = []  # indices of environments whose episode ended
+        self.errors: dict[int, EnvError] = {}  # of environments that broke
+
+
 class EpisodicEnv(VectorEnv):
     """N environments that are each fixed by (seed, index, episode number, actions).
 
@@ -45,8 +56,8 @@ class EpisodicEnv(VectorEnv):
         """Bring env i to ``self.episode[i]`` and take ``actions[i]``: its observation, None where it ended before."""
 
     @abstractmethod
-    def _step(self, action: Array, obs: Observations) -> tuple[Array, Array, Array, dict[int, EnvError]]:
-        """Step all, write true next observations to ``obs``. Returns reward, terminated, truncated and what failed."""
+    def _step(self, action: Array, obs: Observations, result: "Outcome") -> None:
+        """Step all: write the true next observations to ``obs`` and everything else to ``result``."""
 
     @abstractmethod
     def _begin(self, index: int, rebuild: bool) -> Any:
@@ -64,30 +75,27 @@ class EpisodicEnv(VectorEnv):
         """One step of all, see :class:`VectorEnv`."""
         if self.obs is None:
             raise EnvError(f"{self.recipe.id}: call reset() before step()")
-        obs = self.guard.allocate(self.num_envs)
-        reward, terminated, truncated, errors = self._step(action, obs)
+        obs, result = self.guard.allocate(self.num_envs), Outcome(self.num_envs)
+        self._step(action, obs, result)
         self.steps += 1
-        if errors:
-            self._excuse(errors, obs, reward, terminated, truncated)
-        done = terminated | truncated
+        if result.errors:
+            self._excuse(obs, result)
         final_obs = None
-        if done.any():
-            ended = done.nonzero()[0]
-            final_obs = rows(obs, ended)
-            for index in ended.tolist():
-                self._next_episode(index, obs, rebuild=index in errors)
+        if result.ended:
+            final_obs = rows(obs, result.ended)
+            for index in result.ended:
+                self._next_episode(index, obs, rebuild=index in result.errors)
         self.obs = obs
-        return VectorStep(copy(obs), reward, terminated, truncated, final_obs)
+        return VectorStep(copy(obs), result.reward, result.terminated, result.truncated, final_obs)
 
-    def _excuse(
-        self, errors: dict[int, EnvError], obs: Observations, reward: Array, terminated: Array, truncated: Array
-    ) -> None:
+    def _excuse(self, obs: Observations, result: Outcome) -> None:
         """Raise, or end the broken episodes as truncated where they last were well."""
         assert self.obs is not None
-        for index, error in errors.items():
+        for index, error in result.errors.items():
             self._count_restart(error)
             write(obs, index, rows(self.obs, index))
-            reward[index], terminated[index], truncated[index] = 0.0, False, True
+            result.reward[index], result.terminated[index], result.truncated[index] = 0.0, False, True
+        result.ended = sorted({*result.ended, *result.errors})
 
     def _count_restart(self, error: EnvError) -> None:
         if not self.restart_on_error:

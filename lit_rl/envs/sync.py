@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from lit_rl.envs.episode import EpisodeEnv
-from lit_rl.envs.episodic import EpisodicEnv, split, write
+from lit_rl.envs.episodic import EpisodicEnv, Outcome, rows, split, write
 from lit_rl.envs.recipe import Env
 from lit_rl.envs.vector import Array, EnvError, Observations
 
@@ -17,34 +17,27 @@ class SyncEnv(EpisodicEnv):
         super().__init__(recipe, seed, first_index)
         self.envs = [EpisodeEnv(recipe, self.guard, seed, first_index + i) for i in range(self.num_envs)]
 
-    def _step(self, action: Array, obs: Observations) -> tuple[Array, Array, Array, dict[int, EnvError]]:
-        rewards, terminations, truncations = [], [], []
-        errors: dict[int, EnvError] = {}
+    def _step(self, action: Array, obs: Observations, result: Outcome) -> None:
         given = split(action)
         kept = given if action.ndim == 1 else split(action)  # an environment may write into the action it was given
+        rewards = [0.0] * self.num_envs
         for index, env in enumerate(self.envs):
             self.actions[index].append(kept[index])
             try:
-                row, reward, terminated, truncated = env.step(given[index])
-                if isinstance(obs, dict):
-                    write(obs, index, row)
-                else:
-                    obs[index] = row
+                row, rewards[index], terminated, truncated = env.step(given[index])
             except EnvError as error:
-                errors[index] = error
-                write(obs, index, self._last(index))
-                reward, terminated, truncated = 0.0, False, True
-            rewards.append(reward)
-            terminations.append(terminated)
-            truncations.append(truncated)
-        reward_array = np.array(rewards, np.float32)
-        for index, text in self.guard.faults(obs, reward_array, self.steps).items():
-            errors.setdefault(index, self.envs[index].error(text))
-        return reward_array, np.array(terminations), np.array(truncations), errors
-
-    def _last(self, index: int) -> Any:
-        assert self.obs is not None
-        return {key: value[index] for key, value in self.obs.items()} if isinstance(self.obs, dict) else self.obs[index]
+                result.errors[index] = error
+                row, terminated, truncated = rows(self.obs, index), False, True
+            if self.guard.is_dict:
+                write(obs, index, row)
+            else:
+                obs[index] = row  # type: ignore[index]
+            if terminated or truncated:
+                result.terminated[index], result.truncated[index] = terminated, truncated
+                result.ended.append(index)
+        result.reward = np.array(rewards, np.float32)
+        for index, text in self.guard.faults(obs, result.reward, self.steps).items():
+            result.errors.setdefault(index, self.envs[index].error(text))
 
     def _begin(self, index: int, rebuild: bool) -> Any:
         env = self.envs[index]
