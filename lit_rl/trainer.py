@@ -1,10 +1,65 @@
 """Lightning's Trainer with the defaults that reinforcement learning wants."""
+
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
-class Trainer(pl.Trainer):
-    """x"""
+from lightning.pytorch import Trainer as LightningTrainer
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from lit_rl.callbacks.progress import EnvStepProgress
+from lit_rl.callbacks.saving import SaveCheckpoint
+from lit_rl.callbacks.signals import StopOnSignal
+from lit_rl.checkpoint import AtomicCheckpointIO
+
+
+class Trainer(LightningTrainer):
+    """A run in one fixed directory: checkpoints, TensorBoard events and the resolved config, side by side.
+
+    All of Lightning's arguments hold; what differs are defaults. Checkpoints are written atomically and
+    verified, ``last.ckpt`` and ``best.ckpt`` are kept, signals stop between batches, the progress bar
+    counts environment steps, and no sanity validation runs before training.
+
+    Args:
+        directory: of this run; ``default_root_dir`` of Lightning.
+        max_epochs: length of the run; an epoch is ``data.steps_per_epoch`` environment steps.
+        accelerator: ``cpu`` by default, which small networks prefer.
+        log_every_n_steps: batches between two points of the training curves.
+        arguments: any other argument of :class:`lightning.pytorch.Trainer`.
+    """
+
+    def __init__(
+        self,
+        directory: str = "runs/default",
+        max_epochs: int = 10,
+        accelerator: str = "cpu",
+        log_every_n_steps: int = 10,
+        **arguments: Any,
+    ) -> None:
+        self.saving_to: Path | None = None
+        self.directory = Path(directory)
+        callbacks = list(arguments.pop("callbacks", None) or [])
+        if arguments.get("enable_checkpointing", True) and not any(isinstance(c, Checkpoint) for c in callbacks):
+            callbacks.append(SaveCheckpoint(self.directory / "checkpoints"))
+        if arguments.get("enable_progress_bar", True) and not any(isinstance(c, ProgressBar) for c in callbacks):
+            callbacks.append(EnvStepProgress())
+        callbacks.append(StopOnSignal())
+        if arguments.get("logger") is None:
+            arguments["logger"] = TensorBoardLogger(self.directory, name="", version="")
+        plugins = arguments.pop("plugins", None) or []
+        super().__init__(
+            max_epochs=max_epochs,
+            accelerator=accelerator,
+            log_every_n_steps=log_every_n_steps,
+            default_root_dir=directory,
+            callbacks=callbacks,
+            plugins=[AtomicCheckpointIO(), *(plugins if isinstance(plugins, list) else [plugins])],
+            num_sanity_val_steps=arguments.pop("num_sanity_val_steps", 0),
+            enable_model_summary=arguments.pop("enable_model_summary", False),
+            **arguments,
+        )
+
     def save_checkpoint(self, filepath: Any, weights_only: bool | None = None, storage_options: Any = None) -> None:
+        """Save, and let the agent know where: a replay is written beside its checkpoint."""
         self.saving_to = Path(filepath).parent
         super().save_checkpoint(filepath, weights_only, storage_options)
