@@ -47,7 +47,6 @@ class Rollout(NamedTuple):
     final_index: Tensor  # [M] int, t * N + n of that end
     state: Tensor  # [N, H], the policy's memory before the first step; H = 0 without memory
     version: Tensor  # [] int, updates the acting policy had seen: learner's updates − version is the lag
-    env_steps: int  # T * N
 
     @property
     def done(self) -> Tensor:

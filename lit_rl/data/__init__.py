@@ -1,0 +1,1 @@
+"""Experience: collecting, storing and serving it. This package knows no algorithm."""

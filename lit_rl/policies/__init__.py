@@ -1,0 +1,1 @@
+"""What acts. No policy knows data, trainers or algorithms."""

@@ -1,0 +1,274 @@
+"""The one base class: a LightningModule whose batches are rounds of experience."""
+
+import inspect
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from lit_rl.data.episodes import EpisodeResults, Episodes
+from lit_rl.data.experience import Experience, Rounds
+from lit_rl.envs.recipe import Env
+from lit_rl.optimizer import Optimizer
+from lit_rl.policies.policy import Policy
+from lit_rl.record import Record
+from lit_rl.resume import load_state, restore_random_state, save_state, seed_process
+from lit_rl.schedules import as_schedule
+
+
+class Agent(LightningModule, ABC):
+    """Acts, learns, and saves all that it needs to go on exactly.
+
+    A subclass builds ``self.policy`` and its networks in ``__init__`` and writes :meth:`loss`. One
+    ``training_step`` is one batch of rounds: collect, then for each minibatch of the round one backward
+    and one optimiser step. Override :meth:`minibatches` to say how a round splits, :meth:`after_update`
+    for target networks, :meth:`update` where an update is no single descent.
+
+    Args of every agent:
+        env: environment recipe, or just its id.
+        data: recipe of the experience it learns from.
+        optimizer: recipe of the one optimiser.
+        gamma: discount per step.
+        evaluation: greedy episodes played at each validation.
+    """
+
+    action_spaces: ClassVar[tuple[str, ...]] = ()
+    """Names of the gymnasium spaces it can act in."""
+
+    policy: Policy
+
+    def __init__(
+        self,
+        env: Env | str,
+        data: Any,
+        optimizer: Optimizer,
+        gamma: float,
+        evaluation: Episodes,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.save_hyperparameters()
+        self.env = Env.of(env).with_spaces()
+        self.require(0 <= gamma <= 1, "gamma", gamma, "a discount lies in [0, 1]")
+        self.data, self.gamma, self.evaluation = data, gamma, evaluation
+        self.optimizer = optimizer
+        self.learning_rate = as_schedule(optimizer.lr)
+        self.metrics = Record()
+        self.experience: Experience | None = None
+        self.base_seed = 0
+        self._saved: dict[str, Any] | None = None  # from a checkpoint, until the data set opens
+        kind = type(self.env.action_space).__name__
+        if kind not in self.action_spaces:
+            raise ValueError(
+                f"{type(self).__name__} acts in {' or '.join(self.action_spaces)} spaces; "
+                f"{self.env.id} has {self.env.action_space}"
+            )
+
+    def require(self, holds: bool, name: str, value: Any, rule: str) -> None:
+        """Refuse an argument in one line.
+
+        Raises:
+            ValueError: not ``holds``.
+        """
+        if not holds:
+            raise ValueError(f"{type(self).__name__}.{name} is {value}: {rule}")
+
+    # What an algorithm writes
+
+    @abstractmethod
+    def loss(self, batch: Any) -> dict[str, Tensor]:
+        """Scalar terms of the loss on one minibatch, by name; their sum is descended."""
+
+    def minibatches(self, data: Any) -> Iterable[Any]:
+        """Split a round's data into the minibatches of its updates; by default along the leading axis K."""
+        yield from unstack(data)
+
+    def after_update(self) -> None:
+        """Called after every optimiser step."""
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Parameter groups of the one optimiser; a group's ``lr_scale`` multiplies the learning rate."""
+        return [{"params": [p for p in self.parameters() if p.requires_grad]}]
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The one optimiser of the recipe."""
+        return self.optimizer.build(self.parameter_groups())
+
+    def record(self, **values: Tensor | float) -> None:
+        """Take scalars for the plots; they are averaged until the next time the trainer logs."""
+        self.metrics.add(values)
+
+    # Counters: they live in the policy, which workers share and every file holds
+
+    @property
+    def env_steps(self) -> int:
+        """Environment steps learnt from, over all processes."""
+        return int(self.policy.env_steps)
+
+    @property
+    def updates(self) -> int:
+        """Optimiser steps made."""
+        return int(self.policy.version)
+
+    @property
+    def total_env_steps(self) -> int | None:
+        """Environment steps of the whole run over all processes; None where it has no end."""
+        epochs = self.trainer.max_epochs
+        if epochs is None or epochs < 0:
+            return None
+        return epochs * self.data.env_steps_per_epoch(self.env.num_envs) * self.trainer.world_size
+
+    def arguments(self) -> dict[str, Any]:
+        """The constructor's arguments by name, the environment with its spaces filled in."""
+        names = inspect.signature(type(self).__init__).parameters
+        return {name: self.hparams[name] for name in names if name in self.hparams} | {"env": self.env}
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """Where the checkpoint that is being written will stand."""
+        return Path(getattr(self.trainer, "saving_to", None) or self.trainer.default_root_dir)
+
+    # The loop
+
+    def training_step(self, batch: Rounds, batch_idx: int) -> None:
+        """Learn from each round of the batch as it is collected."""
+        for data, env_steps in batch:
+            self.policy.env_steps += env_steps * self.trainer.world_size
+            self._set_learning_rate()
+            for minibatch in self.minibatches(data):
+                self.update(minibatch)
+        last = batch_idx + 1 == self.trainer.num_training_batches
+        if last or (batch_idx + 1) % self.trainer.log_every_n_steps == 0:
+            self._write_metrics()
+
+    def update(self, minibatch: Any) -> None:
+        """One backward and one optimiser step on the sum of the loss terms."""
+        terms = self.loss(minibatch)
+        optimizer = self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward(sum(terms.values()))  # type: ignore[arg-type]
+        self._check_and_clip()
+        optimizer.step()
+        self.policy.version += 1
+        self.after_update()
+        self.record(**terms)
+
+    def _check_and_clip(self) -> None:
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters(), self.optimizer.max_grad_norm or float("inf"))
+        if not torch.isfinite(norm):
+            names = [name for name, p in self.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
+            raise FloatingPointError(
+                f"gradient of {names[0] if names else 'the loss'} is not finite after {self.updates} updates "
+                f"({self.env_steps} env steps); the weights are still finite: lower lr or look at the rewards"
+            )
+        self.record(grad_norm=norm)
+
+    def _set_learning_rate(self) -> None:
+        rate = self.learning_rate(self.env_steps)
+        for group in self.optimizers().param_groups:
+            group["lr"] = rate * group.get("lr_scale", 1.0)
+
+    def _write_metrics(self) -> None:
+        extra = {"lr": self.learning_rate(self.env_steps), **self.schedules(), **self.experience.statistics()}
+        values = self.metrics.flush(self.env_steps, self.updates, extra, self.trainer.strategy)
+        scalars = {f"train/{name}": value for name, value in values.items()}
+        for logger in self.trainer.loggers:
+            logger.log_metrics(scalars, step=self.env_steps)
+
+    def schedules(self) -> dict[str, float]:
+        """Scheduled numbers worth plotting, such as ε."""
+        return {}
+
+    # Data
+
+    def train_dataloader(self) -> Experience:
+        """Open the experience, where a checkpoint left it if there is one."""
+        if self.experience is None:
+            seed = int(os.environ.get("PL_GLOBAL_SEED", torch.initial_seed() % 2**31))
+            if self._saved is not None:
+                seed = self._saved["seed"]
+            self.base_seed = seed
+            self.experience = self.data.open(self.env, self.policy, self.gamma, seed, self.trainer.global_rank)
+            if self._saved is not None:
+                load_state(self, self._saved)
+        return self.experience
+
+    def val_dataloader(self) -> Any:
+        """Greedy episodes."""
+        return self.evaluation.open(self.env, self.policy)
+
+    test_dataloader = val_dataloader
+
+    def validation_step(self, batch: EpisodeResults, batch_idx: int) -> None:
+        """Log the evaluation return with its spread."""
+        self._log_episodes("val", batch)
+
+    def test_step(self, batch: EpisodeResults, batch_idx: int) -> None:
+        """Log the test return with its spread."""
+        self._log_episodes("test", batch)
+
+    def _log_episodes(self, stage: str, batch: EpisodeResults) -> None:
+        returns = batch.returns
+        values = {
+            f"{stage}/return": returns.mean(),
+            f"{stage}/return_std": returns.std(correction=0),
+            f"{stage}/return_min": returns.min(),
+            f"{stage}/return_max": returns.max(),
+            f"{stage}/length": batch.lengths.float().mean(),
+        }
+        self.log_dict(values, sync_dist=True, batch_size=len(returns), on_epoch=True)
+        self.log("step", float(self.env_steps), batch_size=1, on_epoch=True)  # the x-axis of every plot
+
+    # Life
+
+    def setup(self, stage: str) -> None:
+        """Compile the loss where asked to."""
+        if self.optimizer.compile and stage == "fit":
+            self.loss = torch.compile(self.loss)  # type: ignore[method-assign]
+
+    def on_train_start(self) -> None:
+        """Give every process its own random streams, or those of the checkpoint."""
+        if self._saved is None:
+            seed_process(self.base_seed + self.trainer.global_rank)
+        else:
+            restore_random_state(self._saved["ranks"][self.trainer.global_rank]["random"])
+            self._saved = None
+        self.metrics.start(self.env_steps, self.updates)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add everything beyond weights and optimiser; runs on every rank."""
+        save_state(self, checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the state until the environments open."""
+        self._saved = checkpoint["lit_rl"]
+
+    def teardown(self, stage: str) -> None:
+        """Close the environments."""
+        self._close()
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Teardown does not run after an exception."""
+        self._close()
+
+    def _close(self) -> None:
+        if self.experience is not None:
+            self.experience.close()
+            self.experience = None
+
+
+def unstack(data: Any) -> Iterator[Any]:
+    """Slices of a named tuple of tensors (or dicts of them) along the leading axis."""
+    if isinstance(data, Tensor):
+        yield from data.unbind(0)
+    elif isinstance(data, dict):
+        for row in zip(*(unstack(value) for value in data.values()), strict=True):
+            yield dict(zip(data, row, strict=True))
+    else:
+        for row in zip(*(unstack(field) for field in data), strict=True):
+            yield type(data)(*row)

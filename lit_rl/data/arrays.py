@@ -1,0 +1,56 @@
+"""Numpy storage for observations and actions: one array, or a dict of arrays for a Dict space."""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+
+
+def parts(space: gymnasium.Space) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
+    """The arrays that one element of a space consists of: name (empty when there is one) → dtype, shape."""
+    if isinstance(space, gymnasium.spaces.Dict):
+        return {key: (part.dtype, part.shape) for key, part in space.spaces.items()}
+    return {"": (space.dtype, space.shape)}
+
+
+def empty(space: gymnasium.Space, *leading: int) -> Any:
+    """Uninitialised storage [*leading, ...] for elements of a space."""
+    arrays = {key: np.empty((*leading, *shape), dtype) for key, (dtype, shape) in parts(space).items()}
+    return arrays if isinstance(space, gymnasium.spaces.Dict) else arrays[""]
+
+
+def assign(storage: Any, index: Any, value: Any) -> None:
+    """``storage[index] = value``, entry by entry for a dict."""
+    if isinstance(storage, dict):
+        for key, array in storage.items():
+            array[index] = value[key]
+    else:
+        storage[index] = value
+
+
+def take(storage: Any, index: Any) -> Any:
+    """``storage[index]``, entry by entry for a dict."""
+    if isinstance(storage, dict):
+        return {key: array[index] for key, array in storage.items()}
+    return storage[index]
+
+
+def join(pieces: list[Any], space: gymnasium.Space) -> Any:
+    """Concatenate storages along their first axis; an empty storage where there are none."""
+    if not pieces:
+        return empty(space, 0)
+    if isinstance(pieces[0], dict):
+        return {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+
+def tensors(tree: Any) -> Any:
+    """Arrays of a named tuple or dict as tensors over the same memory; everything else as it is."""
+    if isinstance(tree, np.ndarray):
+        return torch.from_numpy(tree)
+    if isinstance(tree, dict):
+        return {key: tensors(value) for key, value in tree.items()}
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return type(tree)(*(tensors(value) for value in tree))
+    return tree

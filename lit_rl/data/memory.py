@@ -1,0 +1,292 @@
+"""A ring of transitions: one packed row each, sampled by one gather."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+import torch
+from torch import Tensor
+
+from lit_rl.batch import Rollout, Transition
+from lit_rl.data.arrays import parts
+
+STORE_NEXT_UP_TO = 512  # bytes of an observation; larger ones are read from the row that follows
+
+
+class Layout(NamedTuple):
+    """Where the fields of a packed row lie."""
+
+    dtype: np.dtype
+    torch_dtypes: dict[str, torch.dtype]
+
+
+def row_layout(observation_space: gymnasium.Space, action_space: gymnasium.Space, store_next: bool) -> Layout:
+    """A structured dtype whose fields are aligned to 8 bytes, so that each is a tensor view of the row."""
+    fields: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
+    for key, part in parts(observation_space).items():
+        fields[_field("obs", key)] = part
+    if store_next:
+        for key, part in parts(observation_space).items():
+            fields[_field("next_obs", key)] = part
+    fields["action"] = parts(action_space)[""]
+    for name in ("log_prob", "reward", "discount"):
+        fields[name] = (np.dtype(np.float32), ())
+    fields["done"] = (np.dtype(bool), ())
+    fields["final"] = (np.dtype(np.int32), ())  # slot of the final observation, where it is kept apart; else −1
+    offsets, offset = [], 0
+    for dtype, shape in fields.values():
+        offsets.append(offset)
+        offset += -(-dtype.itemsize * int(np.prod(shape)) // 8) * 8
+    dtype = np.dtype(
+        {
+            "names": list(fields),
+            "formats": [(part, shape) for part, shape in fields.values()],
+            "offsets": offsets,
+            "itemsize": offset,
+        }
+    )
+    kinds = {name: torch.from_numpy(np.empty(0, part)).dtype for name, (part, _) in fields.items()}
+    return Layout(dtype, kinds)
+
+
+class ReplayMemory:
+    """The last ``capacity`` transitions of N parallel environments, [L, N] in time order, L = capacity // N.
+
+    A row holds (s, a, log-prob, r, γ(1 − terminated), done) and s' where s' is small; a large s' is the
+    observation of the row that follows, and the true last observation of an episode is kept apart. n-step
+    windows and sequences never cross an episode's end or the write position: they are shortened there.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        num_envs: int,
+        observation_space: gymnasium.Space,
+        action_space: gymnasium.Space,
+        gamma: float,
+        n_step: int = 1,
+        file: Path | None = None,
+    ) -> None:
+        self.length = capacity // num_envs
+        if self.length < n_step + 1:
+            raise ValueError(
+                f"a replay of {capacity} transitions holds {self.length} steps of each of {num_envs} envs; "
+                f"n_step = {n_step} needs more than {n_step}: raise data.capacity"
+            )
+        self.num_envs, self.gamma, self.n_step = num_envs, gamma, n_step
+        self.observation_space = observation_space
+        bytes_of_obs = sum(dtype.itemsize * int(np.prod(shape)) for dtype, shape in parts(observation_space).values())
+        self.store_next = bytes_of_obs <= STORE_NEXT_UP_TO
+        self.layout = row_layout(observation_space, action_space, self.store_next)
+        shape = (self.length, num_envs)
+        _refuse_what_does_not_fit(self.layout.dtype.itemsize * self.length * num_envs, in_memory=file is None)
+        if file is None:
+            self.rows = np.zeros(shape, self.layout.dtype)  # pages cost nothing before they are written
+        else:
+            self.rows = np.memmap(file, self.layout.dtype, mode="w+", shape=shape)
+        self.cursor = 0  # time index that is written next
+        self.filled = 0  # time indices that hold data
+        self._finals = np.zeros(0, self._final_dtype())
+        self._free: list[int] = []
+        self._head = np.zeros(num_envs, self._final_dtype())  # observations after the newest rows
+        self._wrap()
+
+    def __len__(self) -> int:
+        return self.filled * self.num_envs
+
+    def add(self, rollout: Rollout) -> np.ndarray:
+        """Store a rollout [T, N] of arrays that continues the last one. Returns the flat rows [T·N] written."""
+        steps = len(rollout.reward)
+        if steps > self.length:
+            raise ValueError(f"a rollout of {steps} steps does not fit a replay of {self.length} steps per env: raise data.capacity")
+        times = (self.cursor + np.arange(steps)) % self.length
+        rows = self.rows
+        when: Any = slice(self.cursor, self.cursor + steps) if self.cursor + steps <= self.length else times
+        if not self.store_next:
+            self._free.extend(slot for slot in rows["final"][when].reshape(-1).tolist() if slot >= 0 and self.filled == self.length)
+        for key in parts(self.observation_space):
+            obs = rollout.obs[key] if key else rollout.obs  # type: ignore[index]
+            rows[_field("obs", key)][when] = obs[:-1]
+            self._head[key or "obs"] = obs[-1]
+            if self.store_next:
+                following = np.array(obs[1:])
+                if len(rollout.final_index):
+                    final = rollout.final_obs[key] if key else rollout.final_obs  # type: ignore[index]
+                    following.reshape(-1, *following.shape[2:])[rollout.final_index] = final
+                rows[_field("next_obs", key)][when] = following
+        rows["action"][when] = rollout.action
+        rows["log_prob"][when] = rollout.log_prob
+        rows["reward"][when] = rollout.reward
+        rows["discount"][when] = np.float32(self.gamma) * ~np.asarray(rollout.terminated)
+        rows["done"][when] = np.asarray(rollout.terminated) | np.asarray(rollout.truncated)
+        rows["final"][when] = -1
+        if not self.store_next and len(rollout.final_index):
+            self._keep_finals(rollout, times)
+        self.cursor = int(times[-1] + 1) % self.length
+        self.filled = min(self.filled + steps, self.length)
+        return (times[:, None] * self.num_envs + np.arange(self.num_envs)).reshape(-1)
+
+    def uniform(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """Flat indices [count] of stored rows, uniform with replacement."""
+        return rng.integers(0, len(self), count)
+
+    def read(self, index: np.ndarray, weight: Tensor | None = None) -> Transition:
+        """The n-step transitions [B] that begin at flat rows ``index`` [B]."""
+        first = torch.from_numpy(index)
+        rows = self._bytes.index_select(0, first)
+        reward, discount = self._column(rows, "reward"), self._column(rows, "discount")
+        last, rows_of_last = index, rows
+        if self.n_step > 1:
+            reward, discount, last = self._fold(index)
+            rows_of_last = self._bytes.index_select(0, torch.from_numpy(last))
+        return Transition(
+            obs=self._observation(rows, "obs"),
+            action=self._column(rows, "action"),
+            reward=reward,
+            discount=discount,
+            next_obs=self._successor(rows_of_last, last),
+            log_prob=self._column(rows, "log_prob"),
+            weight=torch.ones(len(index)) if weight is None else weight,
+            index=first,
+        )
+
+    def windows(self, index: np.ndarray, steps: int) -> tuple[Transition, Tensor]:
+        """One-step transitions [B, L] of the L = ``steps`` rows from ``index`` [B] on, and which of them count [B, L].
+
+        A window ends at its episode's end and at the newest row; what lies beyond is masked.
+        """
+        offsets = np.arange(steps)
+        flat = (index[:, None] + offsets * self.num_envs) % (self.length * self.num_envs)  # [B, L]
+        done = self.rows.reshape(-1)["done"][flat]
+        ended_before = np.cumsum(done, axis=1) - done > 0
+        valid = ~ended_before & (offsets <= self._newer(index)[:, None])
+        single = self.n_step
+        self.n_step = 1
+        try:
+            transition = self.read(flat.reshape(-1))
+        finally:
+            self.n_step = single
+        def shaped(field: Any) -> Any:
+            if isinstance(field, dict):
+                return {key: shaped(value) for key, value in field.items()}
+            return field.unflatten(0, flat.shape)
+
+        return Transition(*(shaped(field) for field in transition)), torch.from_numpy(valid)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The stored rows, and what :meth:`restore` needs beside them, for writing to disk."""
+        return {"rows": self.rows[: self.filled], "finals": self._finals, "head": self._head}
+
+    def header(self) -> dict[str, Any]:
+        """Positions, as plain Python."""
+        return {"cursor": self.cursor, "filled": self.filled, "free": list(self._free), "length": self.length, "num_envs": self.num_envs}
+
+    def restore(self, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        """Take over what :meth:`arrays` and :meth:`header` gave."""
+        if (header["length"], header["num_envs"]) != (self.length, self.num_envs):
+            raise ValueError(
+                f"the saved replay has {header['length']} steps of {header['num_envs']} envs, this one "
+                f"{self.length} of {self.num_envs}: resume with the capacity and num_envs of the checkpoint"
+            )
+        self.cursor, self.filled, self._free = header["cursor"], header["filled"], list(header["free"])
+        self.rows[: self.filled] = arrays["rows"]
+        self._finals, self._head = arrays["finals"].copy(), arrays["head"].copy()
+        self._wrap()
+
+    def _wrap(self) -> None:
+        width = self.layout.dtype.itemsize
+        self._bytes = torch.from_numpy(self.rows.view(np.uint8).reshape(self.length * self.num_envs, width))
+
+    def _column(self, rows: Tensor, name: str) -> Tensor:
+        dtype, offset = self.layout.dtype.fields[name][:2]  # type: ignore[index]
+        view = rows[:, offset : offset + dtype.itemsize].view(self.layout.torch_dtypes[name])
+        return view.squeeze(1) if dtype.shape == () else view.view(len(rows), *dtype.shape)
+
+    def _observation(self, rows: Tensor, name: str) -> Any:
+        if isinstance(self.observation_space, gymnasium.spaces.Dict):
+            return {key: self._column(rows, _field(name, key)) for key in self.observation_space.spaces}
+        return self._column(rows, name)
+
+    def _newer(self, index: np.ndarray) -> np.ndarray:
+        """How many steps of the same environment lie between each row and the newest one."""
+        return (self.cursor - 1 - index // self.num_envs) % self.length
+
+    def _fold(self, index: np.ndarray) -> tuple[Tensor, Tensor, np.ndarray]:
+        """Σ_{k<m} γᵏ r_k, γᵐ(1 − terminated) and the last row of each window, m ≤ n (formula sheet 7.4.2a)."""
+        rows = self.rows.reshape(-1)
+        last = index
+        reward, discount = rows["reward"][index], rows["discount"][index]
+        going = ~rows["done"][index]
+        newer = self._newer(index)
+        for k in range(1, self.n_step):
+            going &= newer >= k
+            following = (last + self.num_envs) % len(rows)
+            reward = reward + np.where(going, discount * rows["reward"][following], 0)
+            discount = np.where(going, discount * rows["discount"][following], discount)
+            last = np.where(going, following, last)
+            going &= ~rows["done"][following]
+        return torch.from_numpy(reward), torch.from_numpy(discount), last
+
+    def _successor(self, rows: Tensor, index: np.ndarray) -> Any:
+        if self.store_next:
+            return self._observation(rows, "next_obs")
+        flat = self.rows.reshape(-1)
+        following = torch.from_numpy((index + self.num_envs) % len(flat))
+        final, newest = flat["final"][index], self._newer(index) == 0
+        found: dict[str, Tensor] = {}
+        for key in parts(self.observation_space):
+            name = _field("obs", key)
+            obs = self._column(self._bytes.index_select(0, following), name)
+            if newest.any():
+                obs[torch.from_numpy(newest)] = torch.from_numpy(self._head[key or "obs"][index[newest] % self.num_envs])
+            ended = final >= 0
+            if ended.any():
+                obs[torch.from_numpy(ended)] = torch.from_numpy(self._finals[key or "obs"][final[ended]])
+            found[key] = obs
+        return found if isinstance(self.observation_space, gymnasium.spaces.Dict) else found[""]
+
+    def _final_dtype(self) -> np.dtype:
+        return np.dtype([(key or "obs", dtype, shape) for key, (dtype, shape) in parts(self.observation_space).items()])
+
+    def _keep_finals(self, rollout: Rollout, times: np.ndarray) -> None:
+        count = len(rollout.final_index)
+        missing = count - len(self._free)
+        if missing > 0:
+            old = len(self._finals)
+            grown = np.zeros(max(old + missing, 2 * old), self._final_dtype())
+            grown[:old] = self._finals
+            self._finals = grown
+            self._free.extend(range(old, len(grown)))
+        slots = np.array([self._free.pop() for _ in range(count)])
+        for key in parts(self.observation_space):
+            self._finals[key or "obs"][slots] = rollout.final_obs[key] if key else rollout.final_obs  # type: ignore[index]
+        step, env = np.divmod(np.asarray(rollout.final_index), self.num_envs)
+        self.rows["final"][times[step], env] = slots
+
+
+def _field(name: str, key: str) -> str:
+    return f"{name}/{key}" if key else name
+
+
+def _refuse_what_does_not_fit(needed: int, in_memory: bool) -> None:
+    """Before allocating: pages are only claimed as they fill, hours later."""
+    if not in_memory:
+        return
+    available = _available_memory()
+    if available is not None and needed > available:
+        raise ValueError(
+            f"the replay needs {needed / 1e9:.1f} GB and {available / 1e9:.1f} GB of memory are free: "
+            f"lower data.capacity or set data.storage to memmap"
+        )
+
+
+def _available_memory() -> int | None:
+    try:
+        with open("/proc/meminfo") as lines:
+            for line in lines:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return None

@@ -1,0 +1,189 @@
+"""Experience replay: learn from a memory of past transitions."""
+
+import math
+import tempfile
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from torch import Tensor
+
+from lit_rl.batch import map_tensors
+from lit_rl.checkpoint import read_arrays, write_arrays
+from lit_rl.data.experience import Experience, Round
+from lit_rl.data.memory import ReplayMemory
+from lit_rl.data.priority import Prioritized, Priorities
+from lit_rl.data.source import Source
+from lit_rl.envs.recipe import Env
+from lit_rl.policies.policy import Policy
+from lit_rl.policies.uniform import UniformPolicy
+
+
+class Transitions(ABC):
+    """Recipe of anything that serves :class:`lit_rl.batch.Transition`: a replay, an offline data set, a model."""
+
+    @abstractmethod
+    def env_steps_per_epoch(self, num_envs: int) -> int:
+        """Environment steps of one process in an epoch."""
+
+    @abstractmethod
+    def open(self, env: Env, policy: Policy, gamma: float, seed: int, rank: int = 0) -> Experience:
+        """Open what the recipe describes."""
+
+
+@dataclass(frozen=True)
+class Replay(Transitions):
+    """Recipe of a replay memory that the acting policy keeps filling.
+
+    Args:
+        capacity: transitions kept, over all environments of one process.
+        batch_size: B, rows of one update.
+        replay_ratio: updates per environment step, whatever the number of environments.
+        warmup: environment steps of uniformly random actions before the first update.
+        steps_per_round: environment steps between two visits of the learner, during which the policy is
+            frozen; by default as few as one update needs. A longer round does all its updates at its end.
+        n_step: rewards summed before bootstrapping.
+        prioritized: sample by TD error instead of uniformly.
+        storage: in ``memory``, or in a memory-mapped temporary file (``memmap``).
+        steps_per_epoch: environment steps (of one process) in an epoch, rounded up to whole rounds.
+        steps_per_batch: environment steps handed to the trainer at once; bookkeeping, without influence on the result.
+        workers: processes that collect ahead; 0 collects in this process, without lag.
+    """
+
+    capacity: int = 100_000
+    batch_size: int = 256
+    replay_ratio: float = 1.0
+    warmup: int = 1_000
+    steps_per_round: int | None = None
+    n_step: int = 1
+    prioritized: Prioritized | None = None
+    storage: Literal["memory", "memmap"] = "memory"
+    steps_per_epoch: int = 1_000
+    steps_per_batch: int = 100
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("capacity", "batch_size", "n_step", "steps_per_epoch", "steps_per_batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Replay.{name} is {getattr(self, name)}; it must be at least 1")
+        if not self.replay_ratio > 0:
+            raise ValueError(f"Replay.replay_ratio is {self.replay_ratio}; it must be positive (updates per env step)")
+        if self.warmup < 0 or self.workers < 0:
+            raise ValueError("Replay.warmup and Replay.workers must be 0 or more")
+        if self.steps_per_round is not None and self.steps_per_round < 1:
+            raise ValueError(f"Replay.steps_per_round is {self.steps_per_round}; it must be at least 1")
+        if self.capacity < self.warmup:
+            raise ValueError(f"Replay.capacity {self.capacity} is smaller than the warm-up of {self.warmup} steps")
+
+    def steps_per_env(self, num_envs: int) -> int:
+        """T, steps of each environment in a round."""
+        wanted = self.steps_per_round or 1 / self.replay_ratio
+        return max(1, math.ceil(wanted / num_envs))
+
+    def rounds_per_epoch(self, num_envs: int) -> int:
+        """Rounds in an epoch."""
+        return -(-self.steps_per_epoch // (self.steps_per_env(num_envs) * num_envs))
+
+    def env_steps_per_epoch(self, num_envs: int) -> int:
+        """See :meth:`Transitions.env_steps_per_epoch`."""
+        return self.rounds_per_epoch(num_envs) * self.steps_per_env(num_envs) * num_envs
+
+    def open(self, env: Env, policy: Policy, gamma: float, seed: int, rank: int = 0) -> "ReplayExperience":
+        """Open the environments and an empty memory."""
+        return ReplayExperience(self, env, policy, gamma, seed, rank)
+
+
+class ReplayExperience(Experience):
+    """One round is some steps of every environment, then Transitions [K, B] for the K updates they earn."""
+
+    def __init__(self, recipe: Replay, env: Env, policy: Policy, gamma: float, seed: int, rank: int) -> None:
+        steps = recipe.steps_per_env(env.num_envs)
+        self._round_steps = steps * env.num_envs
+        super().__init__(recipe.rounds_per_epoch(env.num_envs), max(1, recipe.steps_per_batch // self._round_steps))
+        self.recipe = recipe
+        self.rng = np.random.default_rng([seed, rank, 1])
+        self._scratch = tempfile.TemporaryDirectory(prefix="replay-") if recipe.storage == "memmap" else None
+        self.memory = ReplayMemory(
+            recipe.capacity,
+            env.num_envs,
+            env.observation_space,
+            env.action_space,
+            gamma,
+            recipe.n_step,
+            None if self._scratch is None else Path(self._scratch.name) / "rows",
+        )
+        self.priorities = None if recipe.prioritized is None else Priorities(recipe.prioritized, self.memory)
+        self.source = Source(env, policy, seed, rank, steps, recipe.workers)
+        self._policy = policy
+        self._warmup_policy = UniformPolicy(env.action_space)
+        self._collected = 0
+        self._credit = 0.0  # updates earned and not yet made
+
+    def next_round(self) -> Round:
+        """Collect, store, and sample for as many updates as the steps have earned: none during warm-up."""
+        warming_up = self._collected < self.recipe.warmup
+        rows = self.memory.add(self.source.collect(self._warmup_policy if warming_up else None))
+        if self.priorities is not None:
+            self.priorities.add(rows)
+        self._collected += self._round_steps
+        updates = 0
+        if self._collected > self.recipe.warmup:
+            self._credit += self._round_steps * self.recipe.replay_ratio
+            updates = int(self._credit)
+            self._credit -= updates
+        return Round(self.sample(updates), self._round_steps)
+
+    def sample(self, updates: int) -> Any:
+        """Transitions [K, B]."""
+        count = updates * self.recipe.batch_size
+        if self.priorities is None or count == 0:
+            rows = self.memory.read(self.memory.uniform(self.rng, count))
+        else:
+            index, weight = self.priorities.sample(self.rng, count, int(self._policy.env_steps))
+            rows = self.memory.read(index, weight)
+        return map_tensors(lambda tensor: tensor.unflatten(0, (updates, self.recipe.batch_size)), rows)
+
+    def learnt(self, index: Tensor, td_error: Tensor) -> None:
+        """See :meth:`Experience.learnt`."""
+        if self.priorities is not None:
+            self.priorities.update(index, td_error)
+
+    def statistics(self) -> dict[str, float]:
+        """Also the fill of the memory."""
+        return {**super().statistics(), "replay_size": float(len(self.memory))}
+
+    def snapshot(self) -> dict[str, Any]:
+        """See :meth:`Experience.snapshot`."""
+        return {
+            **super().snapshot(),
+            "rng": self.rng.bit_generator.state,
+            "collected": self._collected,
+            "credit": self._credit,
+            "priorities": None if self.priorities is None else self.priorities.snapshot(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """See :meth:`Experience.restore`."""
+        super().restore(state)
+        self.rng.bit_generator.state = state["rng"]
+        self._collected, self._credit = state["collected"], state["credit"]
+        if self.priorities is not None:
+            self.priorities.restore(state["priorities"])
+
+    def save(self, folder: Path) -> bool:
+        """Stream the memory's rows into ``folder``."""
+        write_arrays(folder, self.memory.arrays(), self.memory.header())
+        return True
+
+    def load(self, folder: Path) -> None:
+        """Read the memory's rows back."""
+        header, arrays = read_arrays(folder)
+        self.memory.restore(header, arrays)
+
+    def close(self) -> None:
+        """Also remove a memory-mapped file."""
+        super().close()
+        if self._scratch is not None:
+            self._scratch.cleanup()

@@ -1,0 +1,68 @@
+"""Recipes as plain data and back: what checkpoints hold instead of objects."""
+
+import inspect
+from dataclasses import fields, is_dataclass
+from importlib import import_module
+from typing import Any
+
+from lit_rl.envs.allow import check
+
+_PLAIN = (bool, int, float, str, type(None))
+
+
+def to_plain(value: Any, where: str = "hyper_parameters") -> Any:
+    """Numbers, strings, lists and dicts as they are; a recipe as ``{class_path, init_args}``.
+
+    Raises:
+        TypeError: anything else, named by ``where``.
+    """
+    if isinstance(value, _PLAIN):
+        return value
+    if is_dataclass(value) and not isinstance(value, type):
+        arguments = {f.name: to_plain(getattr(value, f.name), f"{where}.{f.name}") for f in fields(value) if f.init}
+        return {"class_path": class_path(type(value)), "init_args": arguments}
+    if isinstance(value, list | tuple):
+        return [to_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
+    if isinstance(value, dict):
+        return {str(key): to_plain(item, f"{where}.{key}") for key, item in value.items()}
+    raise TypeError(f"{where} is a {type(value).__name__}: an agent's arguments are numbers, strings, lists, dicts and recipes (frozen dataclasses)")
+
+
+def from_plain(value: Any) -> Any:
+    """The inverse of :func:`to_plain`; only allowed packages are imported from, only dataclasses are built.
+
+    Raises:
+        ValueError: a class path that names something else.
+    """
+    if isinstance(value, list):
+        return [from_plain(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if set(value) != {"class_path", "init_args"}:
+        return {key: from_plain(item) for key, item in value.items()}
+    recipe = find_class(value["class_path"])
+    if not is_dataclass(recipe):
+        raise ValueError(f"{value['class_path']} is no recipe (a frozen dataclass)")
+    return recipe(**{key: from_plain(item) for key, item in value["init_args"].items()})
+
+
+def find_class(path: str) -> type:
+    """Import ``package.module.Class`` from an allowed package.
+
+    Raises:
+        ValueError: the package is not allowed, or there is no such class.
+    """
+    module, _, name = path.rpartition(".")
+    check(module)
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError):
+        raise ValueError(f"there is no {path}; was it renamed?") from None
+    if not inspect.isclass(found):
+        raise ValueError(f"{path} is no class")
+    return found
+
+
+def class_path(kind: type) -> str:
+    """Where a class can be imported from."""
+    return f"{kind.__module__}.{kind.__qualname__}"

@@ -1,0 +1,131 @@
+"""What the library offers, read from its sources: no algorithm, no torch is imported.
+
+``lit-rl list`` prints it and ``scripts/index.py`` writes it into the README. The docstring of an
+algorithm's module is its entry, so that what is listed and what is read are the same words::
+
+    Deep Q-network (DQN).
+
+    Paper    Mnih et al. 2015, Algorithm 1.       Formula sheet: 7.1b
+    Update   the equations
+    Data     where the experience comes from
+    Differs  from the paper
+"""
+
+import ast
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+PACKAGE = Path(__file__).parent
+SECTIONS = ("Paper", "Update", "Data", "Differs")
+
+
+class AgentEntry(NamedTuple):
+    """One algorithm, as its source describes it. What the source leaves out is empty."""
+
+    name: str
+    module: str  # dotted
+    title: str
+    paper: str
+    formula: str  # ids of the formula sheet
+    action_spaces: tuple[str, ...]
+    observation: tuple[str, ...]
+    configs: tuple[Path, ...]
+
+    @property
+    def folder(self) -> str:
+        """The module's own name: also that of its folder of configs and of its test."""
+        return self.module.rpartition(".")[2]
+
+
+def agents(package: Path = PACKAGE) -> list[AgentEntry]:
+    """Every algorithm of the registry in ``package/__init__.py``, in its order.
+
+    Raises:
+        FileNotFoundError: the registry names a module that has no file.
+    """
+    shared = _attributes(package / "agent.py", "Agent")
+    return [_entry(package, name, module, shared) for name, module in registry(package).items()]
+
+
+def registry(package: Path = PACKAGE) -> dict[str, str]:
+    """The table ``AGENTS`` of ``package/__init__.py``: public name to dotted module."""
+    for node in ast.parse((package / "__init__.py").read_text("utf-8")).body:
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["AGENTS"]:
+            return ast.literal_eval(node.value)
+    raise ValueError(f"{package / '__init__.py'} has no table AGENTS")
+
+
+def source(module: str, package: Path = PACKAGE) -> Path:
+    """The file of a dotted module of the package."""
+    return package.joinpath(*module.split(".")[1:]).with_suffix(".py")
+
+
+def sections(docstring: str) -> dict[str, str]:
+    """The sections of an algorithm's docstring by name; continued lines are indented below the first."""
+    found: dict[str, str] = {}
+    current = ""
+    for line in docstring.splitlines():
+        heading = re.match(rf"({'|'.join(SECTIONS)})\b\s*(.*)", line)
+        if heading:
+            current = heading[1]
+            found[current] = heading[2]
+        elif current and (line.startswith(" ") or not line.strip()):
+            found[current] += "\n" + line.strip()
+        else:
+            current = ""
+    return {name: text.strip() for name, text in found.items()}
+
+
+def print_listing() -> None:
+    """Print algorithms, the spaces that they serve and their configs as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("algorithm", "what", "actions", "observations", "configs", box=None, padding=(0, 2, 0, 0))
+    for entry in agents():
+        title = re.sub(rf"\s*\({re.escape(entry.name)}\)$", "", entry.title)
+        configs = "\n".join(_shown(path) for path in entry.configs)
+        table.add_row(entry.name, title, ", ".join(entry.action_spaces), ", ".join(entry.observation), configs)
+    console = Console()
+    (console if console.is_terminal else Console(width=160)).print(table)
+
+
+def _entry(package: Path, name: str, module: str, shared: dict[str, tuple[str, ...]]) -> AgentEntry:
+    path = source(module, package)
+    docstring = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+    paper, _, formula = sections(docstring).get("Paper", "").partition("Formula sheet:")
+    own = shared | _attributes(path, name)
+    return AgentEntry(
+        name=name,
+        module=module,
+        title=docstring.partition("\n")[0].rstrip("."),
+        paper=" ".join(paper.split()).rstrip("."),
+        formula=" ".join(formula.split()).rstrip("."),
+        action_spaces=own.get("action_spaces", ()),
+        observation=own.get("observation_spaces", ()),
+        configs=tuple(sorted((package.parent / "configs" / path.stem).glob("*.yaml"))),
+    )
+
+
+def _attributes(path: Path, class_name: str) -> dict[str, tuple[str, ...]]:
+    """Class attributes of ``class_name`` that are sequences of strings or of names."""
+    if not path.exists():
+        return {}
+    found = {}
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.ClassDef) and node.name == class_name:
+            for line in node.body:
+                if isinstance(line, ast.Assign | ast.AnnAssign) and isinstance(line.value, ast.Tuple | ast.List):
+                    target = line.target if isinstance(line, ast.AnnAssign) else line.targets[0]
+                    found[ast.unparse(target)] = tuple(map(_word, line.value.elts))
+    return found
+
+
+def _word(node: ast.expr) -> str:
+    return str(node.value) if isinstance(node, ast.Constant) else ast.unparse(node).rpartition(".")[2]
+
+
+def _shown(path: Path) -> str:
+    """As one would type it: relative to where the user stands, if that is shorter."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

@@ -1,0 +1,52 @@
+"""ε-greedy over action values."""
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from lit_rl.batch import Observation
+from lit_rl.policies.categorical import best_action
+from lit_rl.policies.network import NetworkPolicy, legal_actions
+from lit_rl.schedules import Schedule
+
+
+class EpsilonGreedyPolicy(NetworkPolicy):
+    """argmax_a q(s, a) with probability 1 − ε, else a uniformly random legal action.
+
+    π(a|s) = ε/|A(s)| + (1 − ε) 1[a = argmax q]  (formula sheet 6.2.1b); ε is scheduled over env steps
+    and read once per round of collecting.
+    """
+
+    def __init__(self, body: nn.Module, head: nn.Module, epsilon: Schedule) -> None:
+        super().__init__(body, head)
+        self.schedule = epsilon
+        self.epsilon = epsilon(0)
+
+    def refresh(self) -> None:
+        """Also read ε."""
+        super().refresh()
+        self.epsilon = self.schedule(int(self.env_steps))
+
+    def choose(self, outputs: np.ndarray, obs: Any, rng: np.random.Generator, explore: bool) -> Any:
+        """See :meth:`NetworkPolicy.choose`."""
+        mask = legal_actions(obs)
+        values = outputs if mask is None else np.where(mask, outputs, -np.inf)
+        greedy = values.argmax(-1)
+        if not explore:
+            return greedy, np.zeros(len(greedy), np.float32)
+        rows, actions = outputs.shape
+        draws = rng.random((2, rows))  # which rows explore, and where to
+        if mask is None:
+            legal, random = actions, (draws[1] * actions).astype(np.int64)
+        else:
+            legal = mask.sum(-1)
+            rank = (draws[1] * legal).astype(np.int64)
+            random = (mask.cumsum(-1) > rank[:, None]).argmax(-1)
+        action = np.where(draws[0] < self.epsilon, random, greedy)
+        probability = self.epsilon / legal + (1 - self.epsilon) * (action == greedy)
+        return action, np.log(probability).astype(np.float32)
+
+    def greedy(self, obs: Observation) -> Tensor:
+        """argmax over the legal actions [B]."""
+        return best_action(self.outputs(obs), legal_actions(obs))

@@ -1,0 +1,99 @@
+"""Policies over continuous actions."""
+
+import math
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lit_rl.batch import Observation
+from lit_rl.functional.distributions import gaussian_entropy, gaussian_log_prob, squashed_gaussian_sample
+from lit_rl.policies.network import NetworkPolicy
+
+LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
+
+
+class GaussianPolicy(NetworkPolicy):
+    """a ~ N(head(body(s)), diag σ²) with one σ per dimension that does not depend on the state.
+
+    Actions are in the environment's units and may leave its box: they are clipped where they are
+    executed, and the log-probability is that of the action before clipping.
+    """
+
+    def __init__(self, body: nn.Module, head: nn.Module, space: gymnasium.spaces.Box, log_std: float = 0.0) -> None:
+        super().__init__(body, head)
+        self.log_std = nn.Parameter(torch.full((int(np.prod(space.shape)),), float(log_std)))
+        self.shape = space.shape
+        self._log_std_now = np.zeros(0, np.float32)
+
+    def refresh(self) -> None:
+        """Also read σ."""
+        super().refresh()
+        self._log_std_now = self.log_std.detach().float().cpu().numpy().copy()
+
+    def choose(self, outputs: np.ndarray, obs: Any, rng: np.random.Generator, explore: bool) -> Any:
+        """See :meth:`NetworkPolicy.choose`."""
+        if not explore:
+            return outputs.reshape(len(outputs), *self.shape), np.zeros(len(outputs), np.float32)
+        noise = rng.standard_normal(outputs.shape, dtype=np.float32)
+        action = outputs + np.exp(self._log_std_now) * noise
+        log_prob = -0.5 * (noise * noise).sum(-1) - (self._log_std_now.sum() + 0.5 * noise.shape[-1] * math.log(2 * math.pi))
+        return action.reshape(len(outputs), *self.shape), log_prob
+
+    def log_prob(self, outputs: Tensor, obs: Observation, action: Tensor) -> Tensor:
+        """log N(a; mean, σ²) [B], summed over the dimensions of actions [B, A], given the means [B, A]."""
+        return gaussian_log_prob(outputs, self.log_std, action.reshape(outputs.shape))
+
+    def entropy(self, outputs: Tensor, obs: Observation) -> Tensor:
+        """Differential entropy [B] in nats."""
+        return gaussian_entropy(outputs, self.log_std)
+
+    def greedy(self, obs: Observation) -> Tensor:
+        """The mean [B, A]."""
+        outputs = self.outputs(obs)
+        return outputs.reshape(len(outputs), *self.shape)
+
+
+class SquashedGaussianPolicy(NetworkPolicy):
+    """a = centre + half_width · tanh(u), u ~ N(μ(s), σ(s)²), inside the bounds of a Box.
+
+    Formula sheet 0.4. The head gives [μ, log σ] side by side, log σ clamped to [−5, 2].
+    """
+
+    centre: Tensor
+    half_width: Tensor
+
+    def __init__(self, body: nn.Module, head: nn.Module, space: gymnasium.spaces.Box) -> None:
+        super().__init__(body, head)
+        low, high = (np.asarray(bound, np.float32).reshape(-1) for bound in (space.low, space.high))
+        self.register_buffer("centre", torch.from_numpy((high + low) / 2))
+        self.register_buffer("half_width", torch.from_numpy((high - low) / 2))
+        self.shape = space.shape
+        self._centre, self._half_width = (high + low) / 2, (high - low) / 2
+
+    def choose(self, outputs: np.ndarray, obs: Any, rng: np.random.Generator, explore: bool) -> Any:
+        """See :meth:`NetworkPolicy.choose`."""
+        mean, log_std = np.split(outputs, 2, axis=-1)
+        log_std = np.clip(log_std, LOG_STD_MIN, LOG_STD_MAX)
+        log_prob = np.zeros(len(outputs), np.float32)
+        if explore:
+            noise = rng.standard_normal(mean.shape, dtype=np.float32)
+            mean = mean + np.exp(log_std) * noise
+            squash = 2 * (math.log(2) - mean - np.logaddexp(0.0, -2 * mean)) + np.log(self._half_width)
+            log_prob = (-0.5 * (noise * noise + math.log(2 * math.pi)) - log_std - squash).sum(-1).astype(np.float32)
+        action = self._centre + self._half_width * np.tanh(mean)
+        return action.reshape(len(outputs), *self.shape), log_prob
+
+    def sample(self, obs: Observation) -> tuple[Tensor, Tensor]:
+        """Reparameterised actions [B, A] and log π(a|s) [B]: gradients flow to the policy through both."""
+        mean, log_std = self.outputs(obs).chunk(2, dim=-1)
+        log_std = log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
+        action, _, log_prob = squashed_gaussian_sample(mean, log_std, torch.randn_like(mean), self.half_width, self.centre)
+        return action.reshape(len(mean), *self.shape), log_prob
+
+    def greedy(self, obs: Observation) -> Tensor:
+        """The squashed mean [B, A]."""
+        mean, _ = self.outputs(obs).chunk(2, dim=-1)
+        return (self.centre + self.half_width * torch.tanh(mean)).reshape(len(mean), *self.shape)
