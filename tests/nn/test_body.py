@@ -1,6 +1,7 @@
 import pickle
 
 import gymnasium
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -38,6 +39,15 @@ SPACES: dict[str, tuple[gymnasium.Space, int]] = {
     ),
 }
 MIXED = spaces.Dict({"camera": PIXELS, "map": PLANES, "speed": VECTOR, "action_mask": spaces.MultiBinary(2)})
+
+
+@pytest.fixture
+def unchecked():
+    """Without the run-time check of annotations, as users run."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 def sample(space: gymnasium.Space, n: int, seed: int = 0):
@@ -150,6 +160,7 @@ def test_pixels_are_scaled_by_the_upper_bound_of_the_space():
         (lambda: MLP().build(spaces.Dict({"words": spaces.Text(3)})), "words is a Text space"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_what_does_not_fit_is_refused_in_one_line(make, message):
     with pytest.raises(ValueError, match=message) as error:
         make()
@@ -157,7 +168,7 @@ def test_what_does_not_fit_is_refused_in_one_line(make, message):
 
 
 @pytest.mark.parametrize(
-    "recipe", [MLP([32, 16], "relu", False, True, True), CNN("small", 9), Recurrent(MLP((4,)), 8, "gru")]
+    "recipe", [MLP((32, 16), "relu", False, True, True), CNN("small", 9), Recurrent(MLP((4,)), 8, "gru")]
 )
 def test_recipes_are_values(recipe: Body):
     again = pickle.loads(pickle.dumps(recipe))
@@ -167,6 +178,7 @@ def test_recipes_are_values(recipe: Body):
         recipe.hidden = (1,)  # type: ignore[attr-defined]
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_list_from_yaml_is_the_same_recipe():
     assert MLP([64, 64]) == MLP() and MLP([64, 64]).hidden == (64, 64)
     assert MLP(()).build(VECTOR).out_features == 3  # no layers: the observation itself
