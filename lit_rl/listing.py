@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 PACKAGE = Path(__file__).parent
 SECTIONS = ("Paper", "Update", "Data", "Differs")
+_SEQUENCES = (ast.Tuple, ast.List)
 
 
 class AgentEntry(NamedTuple):
@@ -44,7 +45,7 @@ def agents(package: Path = PACKAGE) -> list[AgentEntry]:
     Raises:
         FileNotFoundError: the registry names a module that has no file.
     """
-    shared = _attributes(package / "agent.py", "Agent")
+    shared = _attributes(package / "agent.py", "Agent", package)
     return [_entry(package, name, module, shared) for name, module in registry(package).items()]
 
 
@@ -95,7 +96,7 @@ def _entry(package: Path, name: str, module: str, shared: dict[str, tuple[str, .
     path = source(module, package)
     docstring = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
     paper, _, formula = sections(docstring).get("Paper", "").partition("Formula sheet:")
-    own = shared | _attributes(path, name)
+    own = shared | _attributes(path, name, package)
     return AgentEntry(
         name=name,
         module=module,
@@ -108,18 +109,38 @@ def _entry(package: Path, name: str, module: str, shared: dict[str, tuple[str, .
     )
 
 
-def _attributes(path: Path, class_name: str) -> dict[str, tuple[str, ...]]:
+def _attributes(path: Path, class_name: str, package: Path) -> dict[str, tuple[str, ...]]:
     """Class attributes of ``class_name`` that are sequences of strings or of names."""
     if not path.exists():
         return {}
-    found = {}
-    for node in ast.parse(path.read_text("utf-8")).body:
-        if isinstance(node, ast.ClassDef) and node.name == class_name:
-            for line in node.body:
-                if isinstance(line, ast.Assign | ast.AnnAssign) and isinstance(line.value, ast.Tuple | ast.List):
-                    target = line.target if isinstance(line, ast.AnnAssign) else line.targets[0]
-                    found[ast.unparse(target)] = tuple(map(_word, line.value.elts))
+    tree = ast.parse(path.read_text("utf-8"))
+    (body,) = [node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == class_name] or [[]]
+    found = {name: _follow(value, tree, package) for name, value in _assigned(body).items()}
+    return {name: tuple(map(_word, value.elts)) for name, value in found.items() if isinstance(value, _SEQUENCES)}
+
+
+def _assigned(body: list[ast.stmt]) -> dict[str, ast.expr]:
+    """What a block assigns to plain names, annotated or not."""
+    found: dict[str, ast.expr] = {}
+    for line in body:
+        if isinstance(line, ast.Assign):
+            found |= {ast.unparse(target): line.value for target in line.targets}
+        elif isinstance(line, ast.AnnAssign) and line.value is not None:
+            found[ast.unparse(line.target)] = line.value
     return found
+
+
+def _follow(value: ast.expr, tree: ast.Module, package: Path) -> ast.expr:
+    """A name's value, where it is a constant of this module or of one in the package that it is imported from."""
+    if not isinstance(value, ast.Name):
+        return value
+    for line in tree.body:
+        if isinstance(line, ast.ImportFrom) and (line.module or "").startswith("lit_rl."):
+            names = {alias.asname or alias.name: alias.name for alias in line.names}
+            if value.id in names:
+                home = ast.parse(source(str(line.module), package).read_text("utf-8"))
+                return _follow(ast.Name(names[value.id]), home, package)
+    return _assigned(tree.body).get(value.id, value)
 
 
 def _word(node: ast.expr) -> str:

@@ -55,6 +55,14 @@ def test_entry_is_read_without_importing(project: Path):
     assert entry.folder == "tq"
 
 
+def test_spaces_may_be_a_constant_of_another_module(project: Path):
+    (project / "lit_rl/spaces.py").write_text("EVERY: tuple = ('Box', 'Discrete')\n")
+    file = project / "lit_rl/algorithms/tabular/tq.py"
+    text = file.read_text().replace("(spaces.Discrete, 'box')", "ALL")
+    file.write_text(text.replace("import nothing_here", "from lit_rl.spaces import EVERY as ALL"))
+    assert agents(project / "lit_rl")[0].action_spaces == ("Box", "Discrete")
+
+
 def test_installed_package_without_configs(project: Path):
     for path in (project / "configs" / "tq").iterdir():
         path.unlink()

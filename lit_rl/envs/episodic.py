@@ -52,23 +52,22 @@ class EpisodicEnv(VectorEnv):
         self.obs: Observations | None = None
 
     @abstractmethod
-    def _replay(self, actions: list[list[Any]]) -> list[Any | EnvError | None]:
-        """Bring env i to ``self.episode[i]`` and take ``actions[i]``: its observation, None where it ended before."""
+    def _begin(self, indices: list[int], rebuild: set[int]) -> list[Any | EnvError]:
+        """First observations of these in their ``self.episode``, in new environments for those in ``rebuild``."""
 
     @abstractmethod
-    def _step(self, action: Array, obs: Observations, result: "Outcome") -> None:
+    def _step(self, action: Array, obs: Observations, result: Outcome) -> None:
         """Step all: write the true next observations to ``obs`` and everything else to ``result``."""
 
     @abstractmethod
-    def _begin(self, index: int, rebuild: bool) -> Any:
-        """First observation of env ``index`` in ``self.episode[index]``, in a new environment if ``rebuild``."""
+    def _replay(self, actions: list[list[Any]]) -> list[Any | EnvError | None]:
+        """Bring env i to ``self.episode[i]`` and take ``actions[i]``: its observation, None where it ended before."""
 
     def reset(self) -> Observations:
         """Start episode 0 everywhere."""
         self.obs = self.guard.allocate(self.num_envs)
         self.episode = [-1] * self.num_envs
-        for index in range(self.num_envs):
-            self._next_episode(index, self.obs)
+        self._next_episodes(list(range(self.num_envs)), self.obs, set())
         return copy(self.obs)
 
     def step(self, action: Array) -> VectorStep:
@@ -83,8 +82,7 @@ class EpisodicEnv(VectorEnv):
         final_obs = None
         if result.ended:
             final_obs = rows(obs, result.ended)
-            for index in result.ended:
-                self._next_episode(index, obs, rebuild=index in result.errors)
+            self._next_episodes(result.ended, obs, rebuild=set(result.errors))
         self.obs = obs
         return VectorStep(copy(obs), result.reward, result.terminated, result.truncated, final_obs)
 
@@ -103,16 +101,23 @@ class EpisodicEnv(VectorEnv):
         self.recent_restarts.add(self.steps, error)
         self.restarts += 1
 
-    def _next_episode(self, index: int, obs: Observations, rebuild: bool = False) -> None:
-        while True:
-            self.episode[index] += 1
-            self.actions[index].clear()
-            try:
-                write(obs, index, self._begin(index, rebuild))
-                return
-            except EnvError as error:
-                self._count_restart(error)
-                rebuild = True
+    def _next_episodes(self, indices: list[int], obs: Observations, rebuild: set[int]) -> None:
+        while indices:
+            for index in indices:
+                self.episode[index] += 1
+                self.actions[index].clear()
+            begun = dict(zip(indices, self._begin(indices, rebuild), strict=True))
+            indices = [index for index, row in begun.items() if isinstance(row, EnvError)]
+            rebuild = set(indices)
+            for index, row in begun.items():
+                if isinstance(row, EnvError):
+                    self._count_restart(row)
+                else:
+                    write(obs, index, row)
+
+    def _error(self, index: int, text: str) -> EnvError:
+        step, name = len(self.actions[index]), f"env {self.first_index + index} ({self.recipe.id})"
+        return EnvError(f"{name} {text} at step {step:,} of its episode {self.episode[index]}")
 
     def snapshot(self) -> dict[str, Any]:
         """Episode numbers, the actions of the running episodes, and the observations they led to."""
@@ -149,7 +154,7 @@ class EpisodicEnv(VectorEnv):
                 warnings.warn(
                     f"{name} cannot be restored in mid-episode ({why}); it starts its next episode", stacklevel=2
                 )
-                self._next_episode(index, self.obs, rebuild=isinstance(obs, EnvError))
+                self._next_episodes([index], self.obs, rebuild={index} if isinstance(obs, EnvError) else set())
             else:
                 self.actions[index].extend(taken[index])
         return copy(self.obs)

@@ -142,7 +142,7 @@ class Env:
         spec = deepcopy(self.spec())
         spec.order_enforce = False
         try:
-            env = gymnasium.make(spec, disable_env_checker=True, **self.kwargs)
+            env = gymnasium.make(spec, disable_env_checker=True, **deepcopy(self.kwargs))
         except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
             raise ValueError(f"{self.id} needs something that is not installed: {_install(spec, error)}") from error
         except TypeError as error:

@@ -37,14 +37,20 @@ class SyncEnv(EpisodicEnv):
                 result.ended.append(index)
         result.reward = np.array(rewards, np.float32)
         for index, text in self.guard.faults(obs, result.reward, self.steps).items():
-            result.errors.setdefault(index, self.envs[index].error(text))
+            result.errors.setdefault(index, self._error(index, text))
 
-    def _begin(self, index: int, rebuild: bool) -> Any:
-        env = self.envs[index]
-        if rebuild:
-            env.close()
-            env.build()
-        return env.begin(self.episode[index])
+    def _begin(self, indices: list[int], rebuild: set[int]) -> list[Any | EnvError]:
+        begun: list[Any | EnvError] = []
+        for index in indices:
+            env = self.envs[index]
+            try:
+                if index in rebuild:
+                    env.close()
+                    env.build()
+                begun.append(env.begin(self.episode[index]))
+            except EnvError as error:
+                begun.append(error)
+        return begun
 
     def _replay(self, actions: list[list[Any]]) -> list[Any | EnvError | None]:
         reached: list[Any | EnvError | None] = []
