@@ -30,12 +30,16 @@ RECIPES = {
 }
 """Frozen descriptions of parts, by public name: what an agent's arguments may be."""
 
-_HOMES = AGENTS | RECIPES | {
-    "Agent": "lit_rl.agent",
-    "Trainer": "lit_rl.trainer",
-    "load": "lit_rl.loading",
-    "allow": "lit_rl.loading",
-}
+_HOMES = (
+    AGENTS
+    | RECIPES
+    | {
+        "Agent": "lit_rl.agent",
+        "Trainer": "lit_rl.trainer",
+        "load": "lit_rl.loading",
+        "allow": "lit_rl.loading",
+    }
+)
 
 if TYPE_CHECKING:
     from lit_rl.agent import Agent as Agent

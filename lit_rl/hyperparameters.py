@@ -25,7 +25,9 @@ def to_plain(value: Any, where: str = "hyper_parameters") -> Any:
         return [to_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
     if isinstance(value, dict):
         return {str(key): to_plain(item, f"{where}.{key}") for key, item in value.items()}
-    raise TypeError(f"{where} is a {type(value).__name__}: an agent's arguments are numbers, strings, lists, dicts and recipes (frozen dataclasses)")
+    raise TypeError(
+        f"{where} is a {type(value).__name__}: an agent's arguments are numbers, strings, lists, dicts and recipes (frozen dataclasses)"
+    )
 
 
 def from_plain(value: Any) -> Any:

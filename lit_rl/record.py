@@ -47,7 +47,10 @@ class Record:
 
     def snapshot(self) -> dict[str, Any]:
         """See :meth:`restore`."""
-        return {"latest": dict(self.latest), "pending": {name: [float(v) for v in values] for name, values in self._pending.items()}}
+        return {
+            "latest": dict(self.latest),
+            "pending": {name: [float(v) for v in values] for name, values in self._pending.items()},
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on averaging where :meth:`snapshot` was taken."""

@@ -27,9 +27,7 @@ class Collector:
         self._state = np.zeros((self.num_envs, policy.state_size), np.float32)
         self._episode_step = np.zeros(self.num_envs, np.int32)
         action_space = envs.action_space
-        self._bounds = (
-            (action_space.low, action_space.high) if isinstance(action_space, gymnasium.spaces.Box) else None
-        )
+        self._bounds = (action_space.low, action_space.high) if isinstance(action_space, gymnasium.spaces.Box) else None
 
     def collect(self, steps: int, policy: Policy | None = None) -> Rollout:
         """Take ``steps`` steps in every environment with ``policy`` (the collector's own by default).

@@ -99,12 +99,16 @@ class ReplayMemory:
         """Store a rollout [T, N] of arrays that continues the last one. Returns the flat rows [T·N] written."""
         steps = len(rollout.reward)
         if steps > self.length:
-            raise ValueError(f"a rollout of {steps} steps does not fit a replay of {self.length} steps per env: raise data.capacity")
+            raise ValueError(
+                f"a rollout of {steps} steps does not fit a replay of {self.length} steps per env: raise data.capacity"
+            )
         times = (self.cursor + np.arange(steps)) % self.length
         rows = self.rows
         when: Any = slice(self.cursor, self.cursor + steps) if self.cursor + steps <= self.length else times
         if not self.store_next:
-            self._free.extend(slot for slot in rows["final"][when].reshape(-1).tolist() if slot >= 0 and self.filled == self.length)
+            self._free.extend(
+                slot for slot in rows["final"][when].reshape(-1).tolist() if slot >= 0 and self.filled == self.length
+            )
         for key in parts(self.observation_space):
             obs = rollout.obs[key] if key else rollout.obs  # type: ignore[index]
             rows[_field("obs", key)][when] = obs[:-1]
@@ -167,6 +171,7 @@ class ReplayMemory:
             transition = self.read(flat.reshape(-1))
         finally:
             self.n_step = single
+
         def shaped(field: Any) -> Any:
             if isinstance(field, dict):
                 return {key: shaped(value) for key, value in field.items()}
@@ -180,7 +185,13 @@ class ReplayMemory:
 
     def header(self) -> dict[str, Any]:
         """Positions, as plain Python."""
-        return {"cursor": self.cursor, "filled": self.filled, "free": list(self._free), "length": self.length, "num_envs": self.num_envs}
+        return {
+            "cursor": self.cursor,
+            "filled": self.filled,
+            "free": list(self._free),
+            "length": self.length,
+            "num_envs": self.num_envs,
+        }
 
     def restore(self, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """Take over what :meth:`arrays` and :meth:`header` gave."""
@@ -239,7 +250,9 @@ class ReplayMemory:
             name = _field("obs", key)
             obs = self._column(self._bytes.index_select(0, following), name)
             if newest.any():
-                obs[torch.from_numpy(newest)] = torch.from_numpy(self._head[key or "obs"][index[newest] % self.num_envs])
+                obs[torch.from_numpy(newest)] = torch.from_numpy(
+                    self._head[key or "obs"][index[newest] % self.num_envs]
+                )
             ended = final >= 0
             if ended.any():
                 obs[torch.from_numpy(ended)] = torch.from_numpy(self._finals[key or "obs"][final[ended]])

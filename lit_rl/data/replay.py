@@ -50,6 +50,7 @@ class Replay(Transitions):
         steps_per_epoch: environment steps (of one process) in an epoch, rounded up to whole rounds.
         steps_per_batch: environment steps handed to the trainer at once; bookkeeping, without influence on the result.
         workers: processes that collect ahead; 0 collects in this process, without lag.
+        act_device: ``cpu`` acts with a copy of the policy there while the learner is on an accelerator.
     """
 
     capacity: int = 100_000
@@ -63,6 +64,7 @@ class Replay(Transitions):
     steps_per_epoch: int = 1_000
     steps_per_batch: int = 100
     workers: int = 0
+    act_device: Literal["same", "cpu"] = "same"
 
     def __post_init__(self) -> None:
         for name in ("capacity", "batch_size", "n_step", "steps_per_epoch", "steps_per_batch"):
@@ -115,7 +117,7 @@ class ReplayExperience(Experience):
             None if self._scratch is None else Path(self._scratch.name) / "rows",
         )
         self.priorities = None if recipe.prioritized is None else Priorities(recipe.prioritized, self.memory)
-        self.source = Source(env, policy, seed, rank, steps, recipe.workers)
+        self.source = Source(env, policy, seed, rank, steps, recipe.workers, recipe.act_device)
         self._policy = policy
         self._warmup_policy = UniformPolicy(env.action_space)
         self._collected = 0

@@ -1,6 +1,7 @@
 """Fresh rollouts: everything learnt from was collected by the policy that learns."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from lit_rl.data.collector import as_tensors
 from lit_rl.data.experience import Experience, Round
@@ -18,12 +19,14 @@ class Rollouts:
         steps_per_epoch: environment steps (of one process) in an epoch, rounded up to whole rollouts.
         rollouts_per_batch: rollouts handed to the trainer at once; bookkeeping, without influence on the result.
         workers: processes that collect ahead; 0 collects in this process, without lag.
+        act_device: ``cpu`` acts with a copy of the policy there while the learner is on an accelerator.
     """
 
     steps: int = 128
     steps_per_epoch: int = 10_000
     rollouts_per_batch: int = 1
     workers: int = 0
+    act_device: Literal["same", "cpu"] = "same"
 
     def __post_init__(self) -> None:
         for name in ("steps", "steps_per_epoch", "rollouts_per_batch"):
@@ -50,7 +53,7 @@ class RolloutExperience(Experience):
 
     def __init__(self, recipe: Rollouts, env: Env, policy: Policy, seed: int, rank: int) -> None:
         super().__init__(recipe.rounds_per_epoch(env.num_envs), recipe.rollouts_per_batch)
-        self.source = Source(env, policy, seed, rank, recipe.steps, recipe.workers)
+        self.source = Source(env, policy, seed, rank, recipe.steps, recipe.workers, recipe.act_device)
         self._env_steps = recipe.steps * env.num_envs
 
     def next_round(self) -> Round:

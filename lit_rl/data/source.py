@@ -10,6 +10,7 @@ from lit_rl.batch import Rollout
 from lit_rl.data.collector import Collector, as_tensors
 from lit_rl.data.statistics import EpisodeStatistics
 from lit_rl.envs.recipe import Env
+from lit_rl.policies.mirror import MirrorPolicy
 from lit_rl.policies.policy import Policy
 
 
@@ -21,7 +22,11 @@ class Source:
     log-probabilities and its ``version`` come with the data, so that the lag can be corrected and logged.
     """
 
-    def __init__(self, env: Env, policy: Policy, seed: int, rank: int, steps: int, workers: int) -> None:
+    def __init__(
+        self, env: Env, policy: Policy, seed: int, rank: int, steps: int, workers: int, act_device: str
+    ) -> None:
+        if act_device != "same":
+            policy = MirrorPolicy(policy, act_device)
         self.num_envs = env.num_envs
         self.statistics = EpisodeStatistics(env.num_envs * max(1, workers))
         self._steps = steps
@@ -59,7 +64,9 @@ class Source:
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where :meth:`snapshot` was taken; environments in workers start new episodes."""
         if (self._collector is None) != (state["collector"] is None):
-            raise ValueError("data.workers was 0 on one side and not on the other: resume with the setting of the checkpoint")
+            raise ValueError(
+                "data.workers was 0 on one side and not on the other: resume with the setting of the checkpoint"
+            )
         if self._collector is not None:
             self._collector.restore(state["collector"])
         self.statistics.restore(state["statistics"])
@@ -93,5 +100,3 @@ class _Worker(IterableDataset):
                 yield info.id, as_tensors(collector.collect(self.steps))
         finally:
             collector.close()
-
-

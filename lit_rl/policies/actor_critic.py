@@ -59,7 +59,9 @@ class ActorCriticNetworks(nn.Module):
         self.critic_body = None if shared else recipe.body.build(observation_space)
         self.value_head = linear_head(int(body.out_features), 1, VALUE_GAIN if orthogonal else None)
 
-    def forward(self, obs: Observation, state: Tensor | None = None, start: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, obs: Observation, state: Tensor | None = None, start: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Policy outputs [B, P] and values [B] of observations [B, ...].
 
         With a memory, observations are segments [T, N, ...] with ``state`` [N, H] before them and ``start``
@@ -114,7 +116,11 @@ class ActorCriticNetworks(nn.Module):
             feature, state = body.step(at_t, state)
             features.append(feature)
         flat = torch.cat(features)
-        return self.policy.head(flat), self.value_head(flat).squeeze(-1), torch.cat(values_after) if values_after else None
+        return (
+            self.policy.head(flat),
+            self.value_head(flat).squeeze(-1),
+            torch.cat(values_after) if values_after else None,
+        )
 
     def update_statistics(self, obs: Observation) -> None:
         """Take observations [..., *shape] into the running normalisers, where there are any."""

@@ -39,7 +39,9 @@ class GaussianPolicy(NetworkPolicy):
             return outputs.reshape(len(outputs), *self.shape), np.zeros(len(outputs), np.float32)
         noise = rng.standard_normal(outputs.shape, dtype=np.float32)
         action = outputs + np.exp(self._log_std_now) * noise
-        log_prob = -0.5 * (noise * noise).sum(-1) - (self._log_std_now.sum() + 0.5 * noise.shape[-1] * math.log(2 * math.pi))
+        log_prob = -0.5 * (noise * noise).sum(-1) - (
+            self._log_std_now.sum() + 0.5 * noise.shape[-1] * math.log(2 * math.pi)
+        )
         return action.reshape(len(outputs), *self.shape), log_prob
 
     def log_prob(self, outputs: Tensor, obs: Observation, action: Tensor) -> Tensor:
@@ -90,7 +92,9 @@ class SquashedGaussianPolicy(NetworkPolicy):
         """Reparameterised actions [B, A] and log π(a|s) [B]: gradients flow to the policy through both."""
         mean, log_std = self.outputs(obs).chunk(2, dim=-1)
         log_std = log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
-        action, _, log_prob = squashed_gaussian_sample(mean, log_std, torch.randn_like(mean), self.half_width, self.centre)
+        action, _, log_prob = squashed_gaussian_sample(
+            mean, log_std, torch.randn_like(mean), self.half_width, self.centre
+        )
         return action.reshape(len(mean), *self.shape), log_prob
 
     def greedy(self, obs: Observation) -> Tensor:

@@ -101,7 +101,9 @@ class SAC(Agent):
         self.target_entropy = -float(dimensions) if target_entropy is None else target_entropy
         body = net.build(observation_space)
         gain = 1.0 if net.head_is_orthogonal else None
-        self.policy = SquashedGaussianPolicy(body, linear_head(int(body.out_features), 2 * dimensions, gain), action_space)
+        self.policy = SquashedGaussianPolicy(
+            body, linear_head(int(body.out_features), 2 * dimensions, gain), action_space
+        )
         self.critics = Critics(net, observation_space, action_space, critics)
         self.critics_target = copy.deepcopy(self.critics).requires_grad_(False)
         self.log_alpha = torch.nn.Parameter(torch.tensor(math.log(alpha or 1.0)), requires_grad=alpha is None)
