@@ -356,14 +356,23 @@ def test_newest_good_goes_by_env_steps(tmp_path: Path) -> None:
     assert newest_good(tmp_path, other_than=tmp_path / "b.ckpt") == (tmp_path / "c.ckpt", 100)
 
 
-def test_orphans_are_removed(tmp_path: Path) -> None:
-    for name in ("replay-10", "replay-20", "replay-30", "replay-notes"):
-        write_arrays(tmp_path / name / "rank0", {"a": np.zeros(3)}, {})
-    save_checkpoint(state(10, replay="replay-10"), tmp_path / "best.ckpt")
-    save_checkpoint(state(30, replay="replay-30"), tmp_path / "last.ckpt")
-    (tmp_path / "rubbish.ckpt").write_bytes(b"x")
-    remove_orphans(tmp_path)
-    assert sorted(path.name for path in tmp_path.glob("replay-*")) == ["replay-10", "replay-30", "replay-notes"]
+def test_only_the_newest_replay_stays(tmp_path: Path) -> None:
+    for steps, name in ((10, "best"), (20, "last"), (30, "mid")):
+        write_arrays(tmp_path / f"replay-{steps}" / "rank0", {"a": np.zeros(3)}, {})
+        save_checkpoint(state(steps, replay=f"replay-{steps}"), tmp_path / f"{name}.ckpt")
+        os.utime(tmp_path / f"{name}.ckpt", (steps, steps))
+    write_arrays(tmp_path / "replay-notes", {"a": np.zeros(3)}, {})
+    remove_orphans(tmp_path)  # last.ckpt needs 20, the file written last 30
+    assert sorted(path.name for path in tmp_path.glob("replay-*")) == ["replay-20", "replay-30", "replay-notes"]
+
+
+def test_nothing_is_removed_when_the_last_file_cannot_say_what_it_needs(tmp_path: Path) -> None:
+    write_arrays(tmp_path / "replay-10", {"a": np.zeros(3)}, {})
+    save_checkpoint(state(10, replay="replay-10"), tmp_path / "a.ckpt")
+    (tmp_path / "last.ckpt").write_bytes(b"x")
+    with pytest.raises(CheckpointError, match="no readable manifest"):
+        remove_orphans(tmp_path)
+    assert (tmp_path / "replay-10").is_dir()
 
 
 # ---- arrays ----------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@
 from lit_rl.checkpoint.arrays import read_arrays, write_arrays
 from lit_rl.checkpoint.files import (
     AtomicCheckpointIO,
+    check_writable,
     copy_checkpoint,
     load_checkpoint,
     newest_good,
@@ -21,6 +22,7 @@ __all__ = [
     "AtomicCheckpointIO",
     "CheckpointError",
     "check_plain",
+    "check_writable",
     "copy_checkpoint",
     "load_checkpoint",
     "newest_good",

@@ -113,7 +113,7 @@ def _write(path: Path, array: np.ndarray) -> dict[str, Any]:
 
 
 def _read(path: Path, array: np.ndarray) -> None:
-    view = memoryview(_bytes(array))
+    view = memoryview(_bytes(array))  # type: ignore[arg-type]
     with open(path, "rb", buffering=0) as file:
         position = 0
         while position < len(view):

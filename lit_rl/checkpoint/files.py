@@ -180,17 +180,38 @@ def copy_checkpoint(source: str | Path, target: str | Path) -> None:
 
 
 def remove_orphans(directory: str | Path) -> None:
-    """Remove the folders ``replay-<env steps>`` that no checkpoint in ``directory`` names."""
+    """Remove the folders ``replay-<env steps>`` but those of ``last.ckpt`` and of the file written last.
+
+    A best checkpoint of long ago keeps its weights and loses its replay: one replay may fill half a disk.
+
+    Raises:
+        CheckpointError: a folder cannot be removed.
+    """
     directory = Path(directory)
-    named = set()
-    for path in directory.glob("*.ckpt"):
-        try:
-            named.add(read_manifest(path).get("replay"))
-        except CheckpointError:
-            continue  # nothing can be resumed from it
+    by_age = sorted(directory.glob("*.ckpt"), key=lambda path: path.stat().st_mtime_ns)
+    kept = {read_manifest(path)["replay"] for path in {*by_age[-1:], *directory.glob("last.ckpt")}}
     for folder in directory.glob("replay-*"):
-        if REPLAY.fullmatch(folder.name) and folder.name not in named:
-            shutil.rmtree(folder)
+        if REPLAY.fullmatch(folder.name) and folder.name not in kept:
+            try:
+                shutil.rmtree(folder)
+            except OSError as error:
+                raise CheckpointError(f"{folder} cannot be removed: {error.strerror or error}") from error
+
+
+def check_writable(directory: str | Path) -> None:
+    """Make the directory, and write and remove a file in it, before a run relies on that.
+
+    Raises:
+        CheckpointError: it cannot be done.
+    """
+    directory = _local(directory)
+    probe = directory / f".tmp.probe.{os.getpid()}"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"probe")
+        probe.unlink()
+    except OSError as error:
+        raise CheckpointError(f"checkpoints cannot be written: {reason(error, probe, 0)}") from error
 
 
 def _manifest(checkpoint: dict[str, Any]) -> dict[str, Any]:
