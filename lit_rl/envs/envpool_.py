@@ -1,8 +1,6 @@
 """Environments of the envpool library (Weng et al. 2022, arXiv 2206.10558): batched, in C++ threads."""
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import gymnasium
@@ -31,7 +29,8 @@ class EnvPoolEnv(VectorEnv):
         self.num_envs = recipe.num_envs
         self.observation_space, self.action_space = recipe.observation_space, recipe.action_space
         self.guard = Guard(self.observation_space)
-        self.steps, self.resumed, self.obs = 0, 0, None
+        self.steps, self.resumed = 0, 0
+        self.obs: Array | None = None
         self.env: Any = None
 
     def reset(self) -> Observations:
@@ -59,7 +58,7 @@ class EnvPoolEnv(VectorEnv):
         return VectorStep(obs.copy(), reward, terminated.copy(), truncated.copy(), final_obs)
 
     def _checked(self, obs: Any, reward: Array) -> Array:
-        expected = (self.num_envs, *(self.guard.shape or ()))
+        expected = (self.num_envs, *self.guard.shape)
         if not isinstance(obs, np.ndarray) or obs.shape != expected:
             raise EnvError(f"{self.recipe.id} returned observations that are not {self.guard.dtype}{list(expected)}")
         obs = obs.astype(self.guard.dtype, copy=False)
@@ -89,8 +88,7 @@ class EnvPoolEnv(VectorEnv):
 def envpool_spaces(recipe: Env) -> tuple[gymnasium.Space, gymnasium.Space]:
     """Observation and action space of one environment; double precision becomes single, as networks want it."""
     env = _make(recipe, 1, 0)
-    with _no_precision_warning():
-        observation, action = env.observation_space, env.action_space
+    observation, action = env.observation_space, env.action_space
     env.close()
     if isinstance(observation, gymnasium.spaces.Box) and observation.dtype == np.float64:
         with np.errstate(over="ignore"):
@@ -110,13 +108,8 @@ def _make(recipe: Env, num_envs: int, seed: int) -> Any:
         raise ValueError("env.vectorization 'envpool' needs it installed: pip install 'lit_rl[envpool]'") from error
     if recipe.id not in envpool.list_all_envs():
         raise ValueError(f"envpool has no environment called {recipe.id!r}; use env.vectorization 'sync' or 'async'")
-    with _no_precision_warning():
-        return envpool.make_gymnasium(recipe.id, num_envs=num_envs, seed=seed, **recipe.kwargs)
-
-
-@contextmanager
-def _no_precision_warning() -> Iterator[None]:
-    """Envpool describes float32 spaces by bounds in double precision, of which gymnasium warns each time."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings():  # it describes float32 spaces by bounds in double precision
         warnings.filterwarnings("ignore", message=".*precision lowered.*")
-        yield
+        env = envpool.make_gymnasium(recipe.id, num_envs=num_envs, seed=seed, **recipe.kwargs)
+        _ = env.observation_space  # built on first sight, and kept
+    return env

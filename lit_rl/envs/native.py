@@ -48,8 +48,8 @@ class NativeEnv(VectorEnv):
         if mode is not AutoresetMode.NEXT_STEP or not all(hasattr(self.env, name) for name in STATE):
             self.close()
             raise ValueError(
-                f"the batched form of {recipe.id} does not keep its state in {', '.join(STATE)} with autoreset NEXT_STEP"
-                " and could not be resumed; use env.vectorization 'sync' or 'async'"
+                f"the batched form of {recipe.id} does not keep its state in {', '.join(STATE)} with autoreset"
+                " NEXT_STEP and could not be resumed; use env.vectorization 'sync' or 'async'"
             )
 
     def reset(self) -> Observations:

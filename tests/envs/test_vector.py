@@ -358,6 +358,22 @@ def test_masks_and_action_conventions() -> None:
     assert type(based.envs[0].env.unwrapped.given[0]) is int
 
 
+def test_a_mask_of_the_environments_own_is_cast_to_bool() -> None:
+    space = spaces.Dict(here=spaces.Discrete(4), action_mask=spaces.MultiBinary(3))
+    env = Env("Spaced-v0", kwargs={"space": space}).with_spaces().open(2)
+    obs = env.reset()
+    assert obs["action_mask"].dtype == bool
+    assert obs["action_mask"].shape == (2, 3)
+    assert set(obs) == {"here", "action_mask"}
+
+
+def test_velocities_are_hidden() -> None:
+    full = Env("CartPole-v1").open(2, seed=1).reset()
+    hidden = Env("CartPole-v1", wrappers=["MaskVelocity"]).open(2, seed=1)
+    assert hidden.observation_space.shape == (2,)
+    assert_same(hidden.reset(), full[:, [0, 2]])
+
+
 def test_guards_cost_little() -> None:
     env = Env("CartPole-v1").open(8)
     env.reset()
