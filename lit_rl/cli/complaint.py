@@ -42,7 +42,7 @@ def complaint(message: str, agent: type | None, options: Iterable[str]) -> str:
             return f"{where}.{found[1]} is missing" if where else f"{found[1]} is missing"
         if found := re.match(r"Importing '([^']+)' is not allowed", leaf):
             package = found[1].partition(".")[0]
-            return f"{where or 'a class path'} names {found[1]}, and {package} is not allowed; --allow {package} adds it"
+            return f"{where or 'a class path'} names {found[1]}, which is not allowed; --allow {package} adds it"
         if found := re.match(r"Expected a dot import path string: (.+)", leaf):
             return f"{where} knows no {found[1]!r}{did_you_mean(found[1], _recipes())}{_wants(agent, where)}"
         if leaf.startswith("Not a valid subclass of") or "is not a subclass of" in leaf or "must be a subclass" in leaf:
@@ -87,9 +87,9 @@ def _walk(message: str) -> tuple[list[str], list[str], str]:
             if not keys or keys[-1] != found[1]:
                 keys.append(found[1])
             said = found[2]
-        if found := re.search(r"(?:Given value: |Got value: |load config ['\"])(.+?)['\"]?$", said):
-            if not value and "Namespace" not in found[1] and "NestedArg" not in found[1]:
-                value = found[1]
+        found = re.search(r"(?:Given value: |Got value: |load config ['\"])(.+?)['\"]?$", said)
+        if found and not value and "Namespace" not in found[1] and "NestedArg" not in found[1]:
+            value = found[1]
         if said and not _FRAME.match(said):
             leaves.append(said)
     return keys, leaves, value
