@@ -53,7 +53,7 @@ class Trainer(LightningTrainer):
         self.directory = Path(directory)
         callbacks = _as_list(callbacks)
         if arguments.get("enable_checkpointing", True) and not any(isinstance(c, Checkpoint) for c in callbacks):
-            callbacks.append(SaveCheckpoint(self.directory / "checkpoints"))
+            callbacks.append(SaveCheckpoint(str(self.directory / "checkpoints")))
         if arguments.get("enable_progress_bar", True) and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(EnvStepProgress())
         callbacks.append(StopOnSignal())
