@@ -46,7 +46,7 @@ def save_state(agent: "Agent", checkpoint: dict[str, Any]) -> None:
         "record": agent.metrics.snapshot(),
         "versions": {
             "python": platform.python_version(),
-            "torch": torch.__version__,
+            "torch": str(torch.__version__),
             "lightning": lightning.__version__,
             "gymnasium": gymnasium.__version__,
             "numpy": np.__version__,

@@ -1,7 +1,7 @@
 """Checkpoints keyed on environment steps."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Trainer
@@ -9,9 +9,6 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_rl.checkpoint import AtomicCheckpointIO, CheckpointError, check_writable, copy_checkpoint, remove_orphans
-
-if TYPE_CHECKING:
-    from lit_rl.agent import Agent
 
 
 class SaveCheckpoint(Checkpoint):
@@ -42,12 +39,8 @@ class SaveCheckpoint(Checkpoint):
     ) -> None:
         if every_env_steps is not None and every_env_steps < 1:
             raise ValueError(f"every_env_steps is {every_env_steps}: it must be at least 1")
-        self.directory, self.monitor, self.every_env_steps, self.on_error = (
-            directory,
-            monitor,
-            every_env_steps,
-            on_error,
-        )
+        self.directory, self.monitor = directory, monitor
+        self.every_env_steps, self.on_error = every_env_steps, on_error
         self.best_score = float("-inf")
         self.best_model_path = ""
         self.last_model_path = ""
@@ -56,7 +49,7 @@ class SaveCheckpoint(Checkpoint):
         self._improved = False
         self._written_at: tuple[int, int] | None = None  # env steps and updates in last.ckpt
 
-    def setup(self, trainer: Trainer, pl_module: "Agent", stage: str) -> None:
+    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         """Refuse a directory that cannot be written; bring the safe way to the disk along."""
         log_dir = trainer.log_dir  # asked on every rank: it is broadcast
         if stage != "fit":
@@ -68,17 +61,17 @@ class SaveCheckpoint(Checkpoint):
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
 
-    def on_train_start(self, trainer: Trainer, pl_module: "Agent") -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Fix when the first write inside an epoch is due, unless a checkpoint told."""
         if self._due is None:
             self._schedule(pl_module)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: "Agent", *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Write between batches when it is time."""
         if self._due is not None and not trainer.is_last_batch and pl_module.env_steps >= self._due:
             self.save_last(trainer, pl_module)
 
-    def on_validation_end(self, trainer: Trainer, pl_module: "Agent") -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Notice a new best; in the middle of an epoch, write it at once."""
         if trainer.sanity_checking or not trainer.fit_loop.epoch_loop.batch_progress.current.ready:
             return
@@ -88,11 +81,11 @@ class SaveCheckpoint(Checkpoint):
             if not trainer.is_last_batch:
                 self._write(trainer, best=True, last=False)
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: "Agent") -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Write the epoch's end, as the best too if it is."""
         self.save_last(trainer, pl_module)
 
-    def save_last(self, trainer: Trainer, agent: "Agent") -> None:
+    def save_last(self, trainer: Trainer, agent: Any) -> None:
         """Write ``last.ckpt``, unless it holds this very moment. Call it between batches, on every rank.
 
         An epoch cut short keeps what was written at its last batch: only that resumes exactly.
@@ -103,7 +96,7 @@ class SaveCheckpoint(Checkpoint):
             self._write(trainer, best=self._improved, last=True)
             self._written_at = moment
 
-    def on_train_end(self, trainer: Trainer, pl_module: "Agent") -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         """A run whose last checkpoint is missing has not finished."""
         if self.failure is not None:
             raise self.failure
@@ -122,13 +115,13 @@ class SaveCheckpoint(Checkpoint):
         self.best_score, self.best_model_path = state_dict["best_score"], state_dict["best_model_path"]
         self.last_model_path, self._due = state_dict["last_model_path"], state_dict["due"]
 
-    def _schedule(self, agent: "Agent") -> None:
+    def _schedule(self, agent: Any) -> None:
         if self.every_env_steps is not None:
             self._due = (agent.env_steps // self.every_env_steps + 1) * self.every_env_steps
 
     def _write(self, trainer: Trainer, best: bool, last: bool) -> None:
         """Write the best first: a kill in between then leaves an older ``last.ckpt``, which will find it again."""
-        if trainer.fast_dev_run:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         paths = [self.folder / f"{name}.ckpt" for name, wanted in (("best", best), ("last", last)) if wanted]
         before = (self.best_model_path, self.last_model_path)

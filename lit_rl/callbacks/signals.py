@@ -4,15 +4,12 @@ import os
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
 
 from lit_rl.callbacks.saving import SaveCheckpoint
-
-if TYPE_CHECKING:
-    from lit_rl.agent import Agent
 
 
 class StopOnSignal(Callback):
@@ -30,22 +27,22 @@ class StopOnSignal(Callback):
         self.exit_code: int | None = None
         self._received = 0
 
-    def setup(self, trainer: Trainer, pl_module: "Agent", stage: str) -> None:
+    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         """Forget earlier runs."""
         self.exit_code, self._received = None, 0
 
     # Lightning installs its own handlers just before these two hooks, whichever comes first, and puts the
     # original ones back when the run ends; its SIGTERM handler would broadcast from inside the handler.
 
-    def on_sanity_check_start(self, trainer: Trainer, pl_module: "Agent") -> None:
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Take over the signals."""
         self._install()
 
-    def on_train_start(self, trainer: Trainer, pl_module: "Agent") -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Take over the signals."""
         self._install()
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: "Agent", *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Between batches: save and leave, without the validation that Lightning would add."""
         if not trainer.is_last_batch and (number := self._agreed(trainer)):
             for callback in trainer.checkpoint_callbacks:
@@ -54,7 +51,7 @@ class StopOnSignal(Callback):
             self._stop(trainer, number)
             raise StopIteration  # Lightning's word for leaving an epoch early
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: "Agent") -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         """At an epoch's end, where it is saved anyway."""
         if number := self._agreed(trainer):
             self._stop(trainer, number)

@@ -6,7 +6,6 @@
 from lit_rl.checkpoint.arrays import read_arrays, write_arrays
 from lit_rl.checkpoint.files import (
     AtomicCheckpointIO,
-    check_writable,
     copy_checkpoint,
     load_checkpoint,
     newest_good,
@@ -16,7 +15,7 @@ from lit_rl.checkpoint.files import (
     save_checkpoint,
 )
 from lit_rl.checkpoint.plain import check_plain
-from lit_rl.checkpoint.sealed import CheckpointError
+from lit_rl.checkpoint.sealed import CheckpointError, check_writable
 
 __all__ = [
     "AtomicCheckpointIO",

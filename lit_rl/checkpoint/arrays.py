@@ -131,7 +131,7 @@ def _chunks(array: np.ndarray) -> Iterator[np.ndarray]:
         view = _bytes(array)
         for start in range(0, len(view), CHUNK):
             yield view[start : start + CHUNK]
-    elif array[0].nbytes > CHUNK:
+    elif array.ndim > 1 and array[0].nbytes > CHUNK:
         for row in array:
             yield from _chunks(row)
     else:

@@ -198,22 +198,6 @@ def remove_orphans(directory: str | Path) -> None:
                 raise CheckpointError(f"{folder} cannot be removed: {error.strerror or error}") from error
 
 
-def check_writable(directory: str | Path) -> None:
-    """Make the directory, and write and remove a file in it, before a run relies on that.
-
-    Raises:
-        CheckpointError: it cannot be done.
-    """
-    directory = _local(directory)
-    probe = directory / f".tmp.probe.{os.getpid()}"
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"probe")
-        probe.unlink()
-    except OSError as error:
-        raise CheckpointError(f"checkpoints cannot be written: {reason(error, probe, 0)}") from error
-
-
 def _manifest(checkpoint: dict[str, Any]) -> dict[str, Any]:
     ours = checkpoint.get("lit_rl", {})
     packages = {"lit_rl": lit_rl, "torch": torch, "lightning": lightning, "numpy": np, "gymnasium": gymnasium}

@@ -160,6 +160,22 @@ def remove_stale(directory: Path) -> None:
             continue  # another process was quicker
 
 
+def check_writable(directory: str | Path) -> None:
+    """Make the directory, and write and remove a file in it, before a run relies on that.
+
+    Raises:
+        CheckpointError: it cannot be done.
+    """
+    directory = Path(directory)
+    probe = directory / f".tmp.probe.{os.getpid()}"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"probe")
+        probe.unlink()
+    except OSError as error:
+        raise CheckpointError(f"checkpoints cannot be written: {reason(error, probe, 0)}") from error
+
+
 def reason(error: OSError, path: Path, needs: int) -> str:
     """Why a write failed, in words, with what would have been needed."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

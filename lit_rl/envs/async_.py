@@ -39,7 +39,7 @@ class Job(NamedTuple):
     memory: Any  # shared bytes, see _view
     parent: int  # process id
     seed: int
-    index: int  # of the environment in the run, for its seed and its name
+    env_index: int  # in the run, for its seed and its name
     slot: int  # row of the shared observations
 
 
@@ -49,7 +49,7 @@ class AsyncEnv(EpisodicEnv):
     def __init__(self, recipe: Env, seed: int, first_index: int = 0) -> None:
         super().__init__(recipe, seed, first_index)
         self.spec = recipe.spec()
-        self.context = multiprocessing.get_context(START_METHOD)
+        self.context: Any = multiprocessing.get_context(START_METHOD)
         self.memory = self.context.RawArray(ctypes.c_byte, _nbytes(self.guard, self.num_envs))
         self.shared = _view(self.guard, self.memory, self.num_envs)
         self.processes: list[Any] = [None] * self.num_envs
@@ -95,8 +95,8 @@ class AsyncEnv(EpisodicEnv):
                     index = waiting.pop(pipe)
                     answers[index] = self._error(index, f"hung: no answer for {limit:g} s (env.step_timeout), killed")
                     self._end(index)
-            for pipe in ready:
-                index = waiting.pop(pipe)  # type: ignore[arg-type]
+            for pipe in ready:  # type: ignore[assignment]
+                index = waiting.pop(pipe)
                 try:
                     failed, answer = pipe.recv()  # type: ignore[union-attr]
                     answers[index] = EnvError(answer) if failed else answer
@@ -175,7 +175,7 @@ def _work(pipe: Connection, job: Job) -> None:
     try:
         guard = Guard(job.recipe.observation_space)
         shared = _view(guard, job.memory, job.recipe.num_envs)
-        env = EpisodeEnv(job.recipe, guard, job.seed, job.index)
+        env = EpisodeEnv(job.recipe, guard, job.seed, job.env_index)
         pipe.send((False, True))
         while True:
             while not pipe.poll(1.0):

@@ -170,8 +170,9 @@ def copy(obs: Observations) -> Observations:
     return {key: value.copy() for key, value in obs.items()} if isinstance(obs, dict) else obs.copy()
 
 
-def rows(obs: Observations, index: Any) -> Any:
+def rows(obs: Observations | None, index: Any) -> Any:
     """One row, or a copy of several."""
+    assert obs is not None
     return {key: value[index] for key, value in obs.items()} if isinstance(obs, dict) else obs[index]
 
 

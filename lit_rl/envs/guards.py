@@ -46,14 +46,16 @@ class Guard:
         self.leaves = {
             key: _leaf(f"observation[{key!r}]" if key else "observation", leaf) for key, leaf in entries.items()
         }
-        self.shape, self.dtype = (None, None) if self.is_dict else self.leaves[""][1:3]
+        # of the one array of an observation that is no dict
+        self.shape: tuple[int, ...] = () if self.is_dict else self.leaves[""].shape
+        self.dtype: np.dtype | None = None if self.is_dict else self.leaves[""].dtype
         self.warned: set[str] = set()
 
     def allocate(self, rows: int) -> Observations:
         """Uninitialised observations [rows, ...]."""
         if self.is_dict:
             return {key: np.empty((rows, *leaf.shape), leaf.dtype) for key, leaf in self.leaves.items()}
-        return np.empty((rows, *self.shape), self.dtype)  # type: ignore[misc]
+        return np.empty((rows, *self.shape), self.dtype)
 
     def observation(self, obs: Any) -> Any:
         """``obs`` in the space's exact shape and dtype.
@@ -144,7 +146,7 @@ class Guard:
         return found
 
     def _out_of_range(self, values: Array, leaf: Leaf, found: dict[int, str]) -> None:
-        if leaf.low is None or ((values >= leaf.low) & (values <= leaf.high)).all():
+        if leaf.low is None or leaf.high is None or ((values >= leaf.low) & (values <= leaf.high)).all():
             return
         for index, *at in np.argwhere((values < leaf.low) | (values > leaf.high)):
             low, high = (np.broadcast_to(bound, leaf.shape)[tuple(at)] for bound in (leaf.low, leaf.high))
@@ -207,7 +209,7 @@ def _leaf(name: str, space: spaces.Space) -> Leaf:
 def _is_finite(values: Any) -> bool:
     if values.dtype.kind != "f":
         return True
-    flat = values.reshape(-1)
+    flat = values.ravel()
     return math.isfinite(flat.dot(flat)) or bool(np.isfinite(values).all())
 
 

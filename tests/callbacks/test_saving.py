@@ -114,7 +114,6 @@ def test_a_failed_write_does_not_end_training_but_the_run_has_not_finished(tmp_p
     assert len(agent.seen) == 3 * BATCHES
 
     agent = FakeAgent()
-    agent.at_batch = lambda batch: folder.unlink() if batch == 1 else put_a_file_in_the_way(batch)
     folder.unlink()
     folder.mkdir()
     agent.at_batch = put_a_file_in_the_way

@@ -1,0 +1,91 @@
+"""Watching a policy: one greedy episode as pictures, and pictures as a file."""
+
+import io
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from gymnasium import spaces
+from PIL import Image
+
+from lit_rl.envs.recipe import Env
+from lit_rl.envs.vector import episode_seed, stack_observations
+
+
+class Episode(NamedTuple):
+    """One recorded episode."""
+
+    frames: np.ndarray  # [T+1, height, width, 3] uint8
+    total: float  # undiscounted return
+    length: int  # T
+
+
+def record_episode(policy: Any, env: Env, seed: int = 0, max_steps: int = 1000) -> Episode:
+    """Play one episode greedily in an environment of its own.
+
+    Args:
+        policy: what acts, a ``lit_rl.policies.policy.Policy``.
+        env: recipe; one of it is opened.
+        seed: of the episode's start.
+        max_steps: an episode that goes on longer is cut there.
+
+    Raises:
+        ValueError: the environment cannot render to pictures.
+    """
+    one = env.replace(kwargs={**env.kwargs, "render_mode": "rgb_array"}, num_envs=1).make_one()
+    try:
+        rng = np.random.default_rng(seed)
+        policy.refresh()
+        state = np.zeros((1, policy.state_size), np.float32)
+        obs, _ = one.reset(seed=episode_seed(seed, 0, 0))
+        frames, total = [_picture(one.render(), env)], 0.0
+        space = one.action_space
+        while len(frames) <= max_steps:
+            act = policy.act(stack_observations([obs]), state, rng, explore=False)
+            action, state = act.action[0], act.state
+            obs, reward, terminated, truncated, _ = one.step(
+                np.clip(action, space.low, space.high) if isinstance(space, spaces.Box) else action
+            )
+            total += float(reward)
+            frames.append(_picture(one.render(), env))
+            if terminated or truncated:
+                break
+    finally:
+        one.close()
+    return Episode(np.stack(frames), total, len(frames) - 1)
+
+
+def save_video(frames: np.ndarray, path: str | Path, fps: float = 30.0) -> None:
+    """Write ``frames`` [T, height, width, 3] uint8 as ``.gif`` or ``.mp4``.
+
+    Raises:
+        ValueError: another ending, or what writes ``.mp4`` is not installed.
+    """
+    path = Path(path)
+    if path.suffix == ".gif":
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(gif(frames, fps))
+    elif path.suffix == ".mp4":
+        try:
+            from moviepy import ImageSequenceClip
+        except ImportError:
+            raise ValueError(f"{path} needs moviepy: pip install 'lit_rl[video]' (or name it .gif)") from None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        ImageSequenceClip(list(frames), fps=fps).write_videofile(str(path), logger=None)
+    else:
+        raise ValueError(f"{path}: a video ends in .gif or .mp4")
+
+
+def gif(frames: np.ndarray, fps: float = 30.0) -> bytes:
+    """An endless animation of ``frames`` [T, height, width, 3] uint8; the format counts in hundredths of a second."""
+    pictures = [Image.fromarray(frame) for frame in frames]
+    buffer = io.BytesIO()
+    duration = max(20, round(1000 / fps / 10) * 10)  # milliseconds; viewers slow down what is faster
+    pictures[0].save(buffer, "GIF", save_all=True, append_images=pictures[1:], duration=duration, loop=0)
+    return buffer.getvalue()
+
+
+def _picture(frame: object, env: Env) -> np.ndarray:
+    if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.shape[2] != 3:
+        raise ValueError(f"{env.id} draws no pictures (render_mode rgb_array gave {type(frame).__name__})")
+    return frame.astype(np.uint8)
