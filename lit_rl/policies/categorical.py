@@ -18,6 +18,8 @@ from lit_rl.functional.distributions import (
 )
 from lit_rl.policies.network import NetworkPolicy, legal_actions
 
+TINY = np.finfo(np.float32).tiny
+
 
 def sample_logits(
     logits: np.ndarray, mask: np.ndarray | None, rng: np.random.Generator, explore: bool
@@ -31,6 +33,7 @@ def sample_logits(
     shifted = logits - logits.max(-1, keepdims=True)
     if explore:
         race = rng.standard_exponential(logits.shape, dtype=np.float32)
+        np.maximum(race, TINY, out=race)  # one draw in eight million is 0, which would win even where illegal
         action = np.subtract(shifted, np.log(race, out=race), out=race).argmax(-1)
     else:
         action = shifted.argmax(-1)
