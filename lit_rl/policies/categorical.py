@@ -100,17 +100,22 @@ class MultiCategoricalPolicy(NetworkPolicy):
 
 
 class BernoulliPolicy(NetworkPolicy):
-    """Independent switches of a MultiBinary space: π(aᵢ = 1|s) = sigmoid(outputᵢ)."""
+    """Independent switches of a MultiBinary space of any shape: π(aᵢ = 1|s) = sigmoid(outputᵢ)."""
+
+    def __init__(self, body: nn.Module, head: nn.Module, space: gymnasium.spaces.MultiBinary) -> None:
+        super().__init__(body, head)
+        self.shape = space.shape
 
     def choose(self, outputs: np.ndarray, obs: Any, rng: np.random.Generator, explore: bool) -> Any:
         """See :meth:`NetworkPolicy.choose`."""
         on = np.exp(-np.logaddexp(0.0, -outputs))
         action = (rng.random(outputs.shape, dtype=np.float32) < on) if explore else (outputs > 0)
-        return action.astype(np.int8), -np.logaddexp(0.0, np.where(action, -outputs, outputs)).sum(-1)
+        log_prob = -np.logaddexp(0.0, np.where(action, -outputs, outputs)).sum(-1)
+        return action.astype(np.int8).reshape(len(outputs), *self.shape), log_prob
 
     def log_prob(self, outputs: Tensor, obs: Observation, action: Tensor) -> Tensor:
-        """log π(a|s) [B] of switches [B, A], given the logits [B, A]."""
-        return bernoulli_log_prob(outputs, action)
+        """log π(a|s) [B] of switches [B, *shape], given the logits [B, A]."""
+        return bernoulli_log_prob(outputs, action.reshape(outputs.shape))
 
     def entropy(self, outputs: Tensor, obs: Observation) -> Tensor:
         """Entropy [B] in nats, summed over the switches."""
@@ -118,7 +123,8 @@ class BernoulliPolicy(NetworkPolicy):
 
     def greedy(self, obs: Observation) -> Tensor:
         """See :meth:`NetworkPolicy.greedy`."""
-        return (self.outputs(obs) > 0).to(torch.int8)
+        outputs = self.outputs(obs)
+        return (outputs > 0).to(torch.int8).reshape(len(outputs), *self.shape)
 
 
 def best_action(values: Tensor, mask: Tensor | None) -> Tensor:
