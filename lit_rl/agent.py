@@ -52,7 +52,7 @@ class Agent(LightningModule, ABC):
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.save_hyperparameters()
+        self.save_hyperparameters(logger=False)
         self.env = Env.of(env).with_spaces()
         self.require(0 <= gamma <= 1, "gamma", gamma, "a discount lies in [0, 1]")
         self.data, self.gamma, self.evaluation = data, gamma, evaluation
