@@ -50,6 +50,7 @@ class Rollout(NamedTuple):
 
     @property
     def done(self) -> Tensor:
+        """Where an episode ended [T, N] bool, for whatever reason."""
         return self.terminated | self.truncated
 
 
