@@ -29,9 +29,7 @@ def stored(stream: Stream, memory: ReplayMemory) -> dict[int, tuple[list[Step], 
     length, n = memory.length, memory.num_envs
     taken = len(stream.steps[0])
     return {
-        (t % length) * n + env: (stream.steps[env], t)
-        for env in range(n)
-        for t in range(max(0, taken - length), taken)
+        (t % length) * n + env: (stream.steps[env], t) for env in range(n) for t in range(max(0, taken - length), taken)
     }
 
 
