@@ -181,7 +181,7 @@ class ReplayExperience(Experience):
 
     def load(self, folder: Path) -> None:
         """Read the memory's rows back."""
-        header, arrays = read_arrays(folder)
+        arrays, header = read_arrays(folder)
         self.memory.restore(header, arrays)
 
     def close(self) -> None:
