@@ -105,14 +105,14 @@ def _overview(results: list[Result]) -> str:
                 target += f", regret {'≤' if requirement.at_most is not None else '≥'} {requirement.at_most:g}"
         cells = [f"[{task.name}](#{task.name})", _environment(task), _count(steps), target]
         cells += [_iqm(result, "best_of_last_3"), _iqm(result, "final")]
-        rows.append((*cells, f"{len(result.finished)} of {len(result.outcomes)}", f"**{result.verdict}**"))
+        rows.append((*cells, f"{len(result.finished)} of {len(result.outcomes)}", _strong(result)))
     return table(header, rows)
 
 
 def _section(result: Result, output: Path) -> str:
     task = result.task
     command = " ".join(["lit-rl fit --config", task.config, *task.arguments])
-    lines = [f"## {task.name}\n", f"`{command}` in {_environment(task)}: **{result.verdict}**\n"]
+    lines = [f"## {task.name}\n", f"`{command}` in {_environment(task)}: {_strong(result)}\n"]
     found = {requirement: (holds, words) for requirement, holds, words in result.found}
     for requirement in task.require:
         holds, words = found.get(requirement, (None, "no finished run"))
@@ -152,6 +152,10 @@ def _conditions(results: list[Result]) -> str:
         shown = f"{values[0]} to {values[-1]}" if name == "date" and len(values) > 1 else "; or ".join(values)
         lines.append(f"- {title}: {shown or '–'}")
     return "\n".join(lines) + "\n"
+
+
+def _strong(result: Result) -> str:
+    return f"**{result.verdict}**" if result.task.require else "no target"
 
 
 def _iqm(result: Result, score: str) -> str:

@@ -12,21 +12,22 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from lit_rl import __version__
 from scripts.reporting.tasks import ROOT, Task
 
 FIT = (sys.executable, "-m", "lit_rl.cli", "fit")
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-PACKAGES = ("lit_rl", "torch", "lightning", "gymnasium", "numpy")
+PACKAGES = ("torch", "lightning", "gymnasium", "numpy")
 STOPPED = (128 + signal.SIGTERM, 128 + signal.SIGINT)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One seed of one task, in its directory; what became of it stands in ``report.json`` there."""
+    """One seed of one task, in a directory of its own; what became of it stands beside that, in ``seed<S>.json``."""
 
     task: Task
     seed: int
@@ -43,17 +44,22 @@ class Run:
         return self.folder / "checkpoints" / "last.ckpt"
 
     @property
+    def log(self) -> Path:
+        """All that the run has printed."""
+        return self.folder.with_suffix(".log")
+
+    @property
     def record(self) -> dict[str, Any]:
         """Status, seconds and so on; empty before the first start."""
-        path = self.folder / "report.json"
+        path = self.folder.with_suffix(".json")
         return json.loads(path.read_text("utf-8")) if path.exists() else {}
 
     def write(self, record: dict[str, Any]) -> None:
         """Replace the record as a whole."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.folder / "report.json.new"
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.folder.with_suffix(".json.new")
         temporary.write_text(json.dumps(record, indent=1), "utf-8")
-        temporary.replace(self.folder / "report.json")
+        temporary.replace(self.folder.with_suffix(".json"))
 
     def digest(self) -> str:
         """Fingerprint of the config and the arguments."""
@@ -106,7 +112,7 @@ class Runner:
         if not run.task.path.exists():
             return f"failed: {run.task.config} does not exist"
         if record.get("digest", run.digest()) != run.digest():
-            return f"skipped: made with another {run.task.config}; remove {run.folder} to run it again"
+            return f"skipped: made with another {run.task.config}; remove {run.folder}* to run it again"
         if record.get("status") == "finished":
             return "finished before"
         arguments = ["--config", str(run.task.path), *run.task.arguments, "--seed_everything", str(run.seed)]
@@ -116,7 +122,7 @@ class Runner:
         record = record | {"digest": run.digest(), "conditions": conditions(self.processes)}
         self._note(run, record, "started", "the report was killed while it ran")
         start = time.time()
-        code, cpu_seconds, last_line = self._execute(arguments, run.folder / "report.log")
+        code, cpu_seconds, last_line = self._execute(arguments, run.log)
         record["seconds"] = record.get("seconds", 0.0) + time.time() - start
         record["cpu_seconds"] = record.get("cpu_seconds", 0.0) + cpu_seconds
         if code == 0:
@@ -157,12 +163,7 @@ class Runner:
 
 def conditions(processes: int) -> dict[str, str]:
     """Where, with what and when a run is made."""
-    versions = []
-    for package in PACKAGES:
-        try:
-            versions.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            continue
+    versions = [f"lit_rl {__version__}", *(f"{package} {version(package)}" for package in PACKAGES)]
     return {
         "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()}; {processes} runs at a time",
         "versions": f"Python {platform.python_version()}, " + ", ".join(versions),
