@@ -137,7 +137,7 @@ class Agent(LightningModule, ABC):
 
     def training_step(self, batch: Rounds, batch_idx: int) -> None:
         """Learn from each round of the batch as it is collected."""
-        for data, env_steps in batch:
+        for data, env_steps in batch.draw(batch_idx):
             self.policy.env_steps += env_steps * self.trainer.world_size
             self._set_learning_rate()
             for minibatch in self.minibatches(data):

@@ -27,4 +27,5 @@ def build(checkpoint: dict[str, Any]) -> Agent:
         raise ValueError(f"{kind.__module__}.{kind.__name__} is no lit_rl agent")
     agent = kind(**{name: from_plain(value) for name, value in arguments.items()})
     agent.load_state_dict(checkpoint["state_dict"])
+    agent.policy.refresh()
     return agent.eval()

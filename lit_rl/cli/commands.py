@@ -2,9 +2,12 @@
 
 from importlib import import_module
 
+from lit_rl.cli.loaded import export, play, predict, test, validate
 from lit_rl.cli.refusal import Refusal, one_line
-from lit_rl.cli.training import fit as fit
+from lit_rl.cli.training import fit
 from lit_rl.envs import allow as allowed
+
+__all__ = ["allow", "export", "fit", "play", "predict", "test", "validate"]
 
 
 def allow(package: str) -> None:

@@ -68,7 +68,7 @@ def parse(text: str, where: str) -> Any:
         Refusal: it is not plain YAML.
     """
     try:
-        return yaml.load(text, _Plain)  # noqa: S506 (a SafeLoader)
+        return yaml.load(text, _Plain)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{where}, line {mark.line + 1}" if mark else where
@@ -83,12 +83,12 @@ def normalise(config: dict[str, Any], where: str) -> dict[str, Any]:
     Raises:
         Refusal: a class path outside the allowed packages.
     """
-    for key, path in class_paths(config):
-        check_class_path(path, f"{where}: {key}")
     model = config.get("model")
     if isinstance(model, str):
         config["model"] = {"class_path": model}
-    elif isinstance(model, dict):
+    for key, path in class_paths(config):
+        check_class_path(path, f"{where}: {key}")
+    if isinstance(model, dict):
         arguments = model.get("init_args", model)
         if isinstance(arguments, dict) and isinstance(arguments.get("env"), str):
             arguments["env"] = {"id": arguments["env"]}
@@ -117,7 +117,9 @@ def check_class_path(path: str, where: str) -> None:
     """
     package = path.partition(".")[0]
     if "." in path and package not in ALLOWED:
-        raise Refusal(f"{where} names {path}: class paths may name {', '.join(sorted(ALLOWED))}; --allow {package} adds it")
+        raise Refusal(
+            f"{where} names {path}: class paths may name {', '.join(sorted(ALLOWED))}; --allow {package} adds it"
+        )
 
 
 def expand(arguments: list[str]) -> Words:

@@ -119,7 +119,9 @@ def find_checkpoint(name: str, directory: str | None) -> Path:
             raise Refusal(f"there is no checkpoint {path}" + (f"; there is {good[0]}" if good else ""))
         return path
     if directory is None:
-        raise Refusal(f"--ckpt_path {name} of which run? Add its --config FILE or --trainer.directory DIR, or give a path")
+        raise Refusal(
+            f"--ckpt_path {name} of which run? Add its --config FILE or --trainer.directory DIR, or give a path"
+        )
     folder = Path(directory) / CHECKPOINTS
     if name == "last":
         try:

@@ -56,6 +56,7 @@ class CommandLine(LightningCLI):
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """The parser, which knows the agent's class for its complaints."""
         parser = super().init_parser(**kwargs)
+        parser.complain = True
         parser.agent_class = self.agent_class
         return parser
 
@@ -72,7 +73,8 @@ class CommandLine(LightningCLI):
             raise Refusal(f"seed_everything is {seed}; a seed is a whole number from 0 to {2**31 - 1}")
         if self.config.trainer.directory == DEFAULT_DIRECTORY:
             model = self.config.model
-            name = f"{model.class_path.rpartition('.')[2]}-{model.init_args.env.id}"
+            env = model.init_args.env
+            name = f"{model.class_path.rpartition('.')[2]}-{env.get('id') or env.init_args.id}"
             self.config.trainer.directory = f"runs/{name.lower().replace('/', '-').replace(':', '-')}"
 
     def instantiate_classes(self) -> None:
@@ -103,12 +105,15 @@ class CommandLine(LightningCLI):
 
 
 class OneLineParser(LightningArgumentParser):
-    """Raises what it has to say."""
+    """Raises what it has to say; the parsers of nested arguments leave the wording to the outermost."""
 
+    complain = False
     agent_class: type | None = None
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Refuse in one line."""
+        if not self.complain:
+            raise ValueError(message) from ex
         options = [action.dest for action in self._actions if action.dest != "help"]
         raise Refusal(complaint(message, self.agent_class, options)) from ex
 
@@ -117,7 +122,12 @@ def quiet() -> None:
     """Leave Lightning's advice out; its warnings stay."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for text in ("does not have many workers", "isinstance.treespec", "number of training batches", "instantiate_classes"):
+    for text in (
+        "does not have many workers",
+        "isinstance.treespec",
+        "number of training batches",
+        "instantiate_classes",
+    ):
         warnings.filterwarnings("ignore", f".*{text}")
 
 
@@ -137,9 +147,8 @@ def _agent_class(words: Words) -> type | None:
 
 def _find_agent(name: str) -> type:
     short = name.rpartition(".")[2]
-    if name in lit_rl.AGENTS or name == f"{lit_rl.AGENTS.get(short)}.{short}" or name == f"lit_rl.{short}":
-        if short in lit_rl.AGENTS:
-            return getattr(lit_rl, short)
+    if short in lit_rl.AGENTS and name in (short, f"lit_rl.{short}", f"{lit_rl.AGENTS[short]}.{short}"):
+        return getattr(lit_rl, short)
     if "." in name:
         module, _, attribute = name.rpartition(".")
         try:

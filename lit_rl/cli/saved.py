@@ -10,7 +10,7 @@ from lit_rl.cli.directory import find_checkpoint
 from lit_rl.cli.parsing import CommandLine, Options
 from lit_rl.cli.refusal import Refusal
 from lit_rl.envs.spaces import space_from_plain
-from lit_rl.hyperparameters import class_path, from_plain, to_plain
+from lit_rl.hyperparameters import class_path, find_class, from_plain, to_plain
 
 CKPT_PATH = "last or best of the run's directory (see --trainer.directory), or a file"
 
@@ -50,11 +50,14 @@ def open_agent(arguments: list[str], command: str, options: Options) -> tuple[Co
         CommandLine(["--help"], command, options)
     if name is None:
         raise Refusal(f"{command} needs --ckpt_path: {CKPT_PATH}")
-    checkpoint = read_checkpoint(find_checkpoint(name, directory_of(words)))
+    path = find_checkpoint(name, directory_of(words))
+    checkpoint = read_checkpoint(path)
     overrides: Words = [
         {key: value for key, value in word.items() if key != "model"}
         if isinstance(word, dict)
-        else word.replace("--env.", "--model.env.", 1) if word.startswith("--env.") else word
+        else word.replace("--env.", "--model.env.", 1)
+        if word.startswith("--env.")
+        else word
         for word in words
     ]
     line = CommandLine([{"model": model_config(checkpoint)}, *overrides], command, options)
@@ -64,6 +67,7 @@ def open_agent(arguments: list[str], command: str, options: Options) -> tuple[Co
         agent.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:
         raise Refusal(f"the checkpoint's weights do not fit the networks that were asked for: {error}") from None
+    line.config.ckpt_path = str(path)
     return line, agent.eval()
 
 
@@ -97,8 +101,6 @@ def _shape(plain: dict[str, Any]) -> str:
 
 def saved_agent(checkpoint: dict[str, Any]) -> Agent:
     """The agent that a checkpoint describes, for its weights to be restored by the trainer."""
-    from lit_rl.hyperparameters import find_class
-
     arguments = dict(checkpoint["hyper_parameters"])
     kind = find_class(arguments.pop("_class_path"))
     return kind(**{name: from_plain(value) for name, value in arguments.items()})
@@ -107,7 +109,7 @@ def saved_agent(checkpoint: dict[str, Any]) -> Agent:
 def differences(agent: Agent, checkpoint: dict[str, Any]) -> list[str]:
     """``name=the checkpoint's value, not the agent's``, for each argument that differs."""
     asked = dict(_flat(to_plain(agent.arguments())))
-    saved = dict(_flat({key: value for key, value in model_config(checkpoint)["init_args"].items()}))
+    saved = dict(_flat(model_config(checkpoint)["init_args"]))
     return [
         f"{name}={saved.get(name, 'unset')}, not {asked.get(name, 'unset')}"
         for name in {**saved, **asked}

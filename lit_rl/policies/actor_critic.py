@@ -138,7 +138,7 @@ def _policy(body: nn.Module, space: gymnasium.Space, log_std: float, gain: float
     if isinstance(space, gymnasium.spaces.MultiDiscrete):
         return MultiCategoricalPolicy(body, head(space.nvec.sum()), space)
     if isinstance(space, gymnasium.spaces.MultiBinary):
-        return BernoulliPolicy(body, head(np.prod(space.shape)))
+        return BernoulliPolicy(body, head(np.prod(space.shape)), space)
     if isinstance(space, gymnasium.spaces.Box):
         return GaussianPolicy(body, head(np.prod(space.shape)), space, log_std)
     raise ValueError(f"no stochastic policy acts in {space}; use {', '.join(STOCHASTIC_SPACES)}")

@@ -26,7 +26,7 @@ class GaussianPolicy(NetworkPolicy):
         super().__init__(body, head)
         self.log_std = nn.Parameter(torch.full((int(np.prod(space.shape)),), float(log_std)))
         self.shape = space.shape
-        self._log_std_now = np.zeros(0, np.float32)
+        self._log_std_now = np.full(len(self.log_std), log_std, np.float32)
 
     def refresh(self) -> None:
         """Also read σ."""
