@@ -59,7 +59,7 @@ class Trainer(LightningTrainer):
             callbacks.append(EnvStepProgress())
         callbacks += [StopOnSignal(), ConfigText()]
         if arguments.get("logger") is None:
-            arguments["logger"] = TensorBoardLogger(self.directory, name="", version="")
+            arguments["logger"] = TensorBoardLogger(self.directory, name="", version="", default_hp_metric=False)
         super().__init__(
             max_epochs=max_epochs,
             accelerator=accelerator,
