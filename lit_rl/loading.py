@@ -5,7 +5,6 @@ from typing import Any
 
 from lit_rl.agent import Agent
 from lit_rl.checkpoint import load_checkpoint
-from lit_rl.envs.allow import allow as allow
 from lit_rl.hyperparameters import find_class, from_plain
 
 
@@ -27,4 +26,5 @@ def build(checkpoint: dict[str, Any]) -> Agent:
         raise ValueError(f"{kind.__module__}.{kind.__name__} is no lit_rl agent")
     agent = kind(**{name: from_plain(value) for name, value in arguments.items()})
     agent.load_state_dict(checkpoint["state_dict"])
+    agent.policy.refresh()
     return agent.eval()

@@ -32,7 +32,7 @@ class SaveCheckpoint(Checkpoint):
 
     def __init__(
         self,
-        directory: str | None = None,
+        directory: str | Path | None = None,
         monitor: str = "val/return",
         every_env_steps: int | None = None,
         on_error: Literal["warn", "stop"] = "warn",

@@ -10,7 +10,6 @@ import platform
 import re
 import shutil
 import struct
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ from lit_rl.checkpoint.sealed import (
     seal_text,
 )
 
+_ZIP_END = 22  # bytes of a zip archive's last record, before its comment
 REPLAY = re.compile(r"replay-\d+")  # names of the folders that hold replay contents
 
 
@@ -115,10 +115,15 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
         CheckpointError: there is none.
     """
     try:
-        with zipfile.ZipFile(_local(path)) as archive:
-            return json.loads(archive.comment)
-    except (OSError, zipfile.BadZipFile, ValueError) as error:
+        with open(_local(path), "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _ZIP_END - 2**16))
+            end = file.read().rpartition(b"PK\5\6")[2]
+        manifest = json.loads(end[_ZIP_END - 4 :])
+        if not isinstance(manifest["env_steps"], int | None) or not isinstance(manifest["replay"], str | None):
+            raise TypeError("wrong types")
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise CheckpointError(f"{path} has no readable manifest ({error})") from None
+    return manifest
 
 
 def newest_good(directory: str | Path, other_than: Path | None = None) -> tuple[Path, int | None] | None:
@@ -219,7 +224,7 @@ def _verify(file: Any) -> None:
     try:
         check_seal(file)
     except Damaged:
-        file.seek(-min(22, os.fstat(file.fileno()).st_size), os.SEEK_END)
+        file.seek(-min(_ZIP_END, os.fstat(file.fileno()).st_size), os.SEEK_END)
         end = file.read()
         if end[:4] == b"PK\5\6" and end[-2:] == b"\0\0":
             raise CheckpointError("carries no manifest: it was not written by lit_rl, and is not loaded") from None

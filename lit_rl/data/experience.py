@@ -1,5 +1,6 @@
 """What every training data set has in common: a length, rounds, statistics, and an exact state."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,13 +28,14 @@ class Rounds:
     logging get their turn): it has no influence on the result, and there is never any policy lag.
     """
 
-    def __init__(self, experience: "Experience", count: int) -> None:
+    def __init__(self, experience: "Experience") -> None:
         self._experience = experience
-        self._count = count
         self._device: torch.device | None = None
 
-    def __iter__(self) -> Iterator[Round]:
-        for _ in range(self._count):
+    def draw(self, batch_idx: int) -> Iterator[Round]:
+        """The rounds of batch ``batch_idx`` of an epoch. A resumed epoch begins its iterator anew: only the
+        trainer knows which batch this is."""
+        for _ in range(self._experience.rounds_in(batch_idx)):
             round_ = self._experience.next_round()
             yield round_ if self._device is None else Round(to_device(round_.data, self._device), round_.env_steps)
 
@@ -61,12 +63,15 @@ class Experience(IterableDataset, ABC):
         """Collect what the next updates need."""
 
     def __len__(self) -> int:
-        return -(-self._rounds_per_epoch // self._rounds_per_batch)
+        return math.ceil(self._rounds_per_epoch / self._rounds_per_batch)
 
     def __iter__(self) -> Iterator[Rounds]:
-        for batch in range(len(self)):
-            done = batch * self._rounds_per_batch
-            yield Rounds(self, min(self._rounds_per_batch, self._rounds_per_epoch - done))
+        for _ in range(len(self)):
+            yield Rounds(self)
+
+    def rounds_in(self, batch_idx: int) -> int:
+        """Rounds of one batch: the last of an epoch may have fewer."""
+        return min(self._rounds_per_batch, self._rounds_per_epoch - batch_idx * self._rounds_per_batch)
 
     def learnt(self, index: Tensor, td_error: Tensor) -> None:
         """Rows [B] have just been learnt from, with these TD errors [B]; a prioritised memory takes note."""

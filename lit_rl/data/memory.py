@@ -106,9 +106,8 @@ class ReplayMemory:
         rows = self.rows
         when: Any = slice(self.cursor, self.cursor + steps) if self.cursor + steps <= self.length else times
         if not self.store_next:
-            self._free.extend(
-                slot for slot in rows["final"][when].reshape(-1).tolist() if slot >= 0 and self.filled == self.length
-            )
+            written = times[times < self.filled]  # before the ring is full, rows ahead hold nothing yet
+            self._free.extend(slot for slot in rows["final"][written].reshape(-1).tolist() if slot >= 0)
         for key in parts(self.observation_space):
             obs = rollout.obs[key] if key else rollout.obs  # type: ignore[index]
             rows[_field("obs", key)][when] = obs[:-1]
@@ -158,13 +157,15 @@ class ReplayMemory:
     def windows(self, index: np.ndarray, steps: int) -> tuple[Transition, Tensor]:
         """One-step transitions [B, L] of the L = ``steps`` rows from ``index`` [B] on, and which of them count [B, L].
 
-        A window ends at its episode's end and at the newest row; what lies beyond is masked.
+        A window ends at its episode's end and at the newest row; what lies beyond is masked, and the newest
+        row is repeated there.
         """
         offsets = np.arange(steps)
-        flat = (index[:, None] + offsets * self.num_envs) % (self.length * self.num_envs)  # [B, L]
+        reached = np.minimum(offsets, self._newer(index)[:, None])
+        flat = (index[:, None] + reached * self.num_envs) % (self.length * self.num_envs)  # [B, L]
         done = self.rows.reshape(-1)["done"][flat]
         ended_before = np.cumsum(done, axis=1) - done > 0
-        valid = ~ended_before & (offsets <= self._newer(index)[:, None])
+        valid = ~ended_before & (offsets == reached)
         single = self.n_step
         self.n_step = 1
         try:

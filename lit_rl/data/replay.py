@@ -14,7 +14,7 @@ from lit_rl.batch import map_tensors
 from lit_rl.checkpoint import read_arrays, write_arrays
 from lit_rl.data.experience import Experience, Round
 from lit_rl.data.memory import ReplayMemory
-from lit_rl.data.priority import Prioritized, Priorities
+from lit_rl.data.priority import Priorities, Prioritized
 from lit_rl.data.source import Source
 from lit_rl.envs.recipe import Env
 from lit_rl.policies.policy import Policy
@@ -49,7 +49,7 @@ class Replay(Transitions):
         storage: in ``memory``, or in a memory-mapped temporary file (``memmap``).
         steps_per_epoch: environment steps (of one process) in an epoch, rounded up to whole rounds.
         steps_per_batch: environment steps handed to the trainer at once; bookkeeping, without influence on the result.
-        workers: processes that collect ahead; 0 collects in this process, without lag.
+        workers: 1 collects ahead in a process of its own; 0 collects in this process, without lag.
         act_device: ``cpu`` acts with a copy of the policy there while the learner is on an accelerator.
     """
 
@@ -72,8 +72,10 @@ class Replay(Transitions):
                 raise ValueError(f"Replay.{name} is {getattr(self, name)}; it must be at least 1")
         if not self.replay_ratio > 0:
             raise ValueError(f"Replay.replay_ratio is {self.replay_ratio}; it must be positive (updates per env step)")
-        if self.warmup < 0 or self.workers < 0:
-            raise ValueError("Replay.warmup and Replay.workers must be 0 or more")
+        if self.warmup < 0:
+            raise ValueError(f"Replay.warmup is {self.warmup}; it must be 0 or more")
+        if self.workers not in (0, 1):  # several would interleave in the ring, and successors would be another's
+            raise ValueError(f"Replay.workers is {self.workers}; it is 0 or 1: for more data raise env.num_envs")
         if self.steps_per_round is not None and self.steps_per_round < 1:
             raise ValueError(f"Replay.steps_per_round is {self.steps_per_round}; it must be at least 1")
         if self.capacity < self.warmup:
@@ -120,8 +122,7 @@ class ReplayExperience(Experience):
         self.source = Source(env, policy, seed, rank, steps, recipe.workers, recipe.act_device)
         self._policy = policy
         self._warmup_policy = UniformPolicy(env.action_space)
-        self._collected = 0
-        self._credit = 0.0  # updates earned and not yet made
+        self._collected = 0  # env steps of this process
 
     def next_round(self) -> Round:
         """Collect, store, and sample for as many updates as the steps have earned: none during warm-up."""
@@ -129,13 +130,13 @@ class ReplayExperience(Experience):
         rows = self.memory.add(self.source.collect(self._warmup_policy if warming_up else None))
         if self.priorities is not None:
             self.priorities.add(rows)
+        before = self._updates_earned()
         self._collected += self._round_steps
-        updates = 0
-        if self._collected > self.recipe.warmup:
-            self._credit += self._round_steps * self.recipe.replay_ratio
-            updates = int(self._credit)
-            self._credit -= updates
-        return Round(self.sample(updates), self._round_steps)
+        return Round(self.sample(self._updates_earned() - before), self._round_steps)
+
+    def _updates_earned(self) -> int:
+        """By the steps beyond the warm-up, whatever rounds they came in; the small term undoes rounding (10 · 0.1)."""
+        return int(max(0, self._collected - self.recipe.warmup) * self.recipe.replay_ratio + 1e-6)
 
     def sample(self, updates: int) -> Any:
         """Transitions [K, B]."""
@@ -162,7 +163,6 @@ class ReplayExperience(Experience):
             **super().snapshot(),
             "rng": self.rng.bit_generator.state,
             "collected": self._collected,
-            "credit": self._credit,
             "priorities": None if self.priorities is None else self.priorities.snapshot(),
         }
 
@@ -170,7 +170,7 @@ class ReplayExperience(Experience):
         """See :meth:`Experience.restore`."""
         super().restore(state)
         self.rng.bit_generator.state = state["rng"]
-        self._collected, self._credit = state["collected"], state["credit"]
+        self._collected = state["collected"]
         if self.priorities is not None:
             self.priorities.restore(state["priorities"])
 
