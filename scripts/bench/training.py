@@ -13,10 +13,10 @@ from statistics import mean
 from typing import Any
 
 import gymnasium
-from bench import minimal
-from bench.measure import Row, Sample, compare, timed
 from lightning.pytorch import Callback, seed_everything
 
+from bench import minimal
+from bench.measure import Row, Sample, compare, timed
 from lit_rl import DQN, MLP, PPO, SAC, Agent, Env, Replay, Rollouts, Trainer
 from lit_rl.algorithms.policy_gradient.ppo import ActorCritic
 from lit_rl.optimizer import Optimizer
