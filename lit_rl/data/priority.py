@@ -47,7 +47,7 @@ class SumTree:
         node = index + self.leaves
         self.nodes[node] = value
         while node[0] > 1:
-            node = np.unique(node >> 1)
+            node = node >> 1  # equal ones stay: writing a sum twice costs less than finding them
             self.nodes[node] = self.nodes[2 * node] + self.nodes[2 * node + 1]
 
     def find(self, mass: np.ndarray) -> np.ndarray:
