@@ -41,6 +41,16 @@ class Agent(LightningModule, ABC):
     """Names of the gymnasium spaces it can act in."""
 
     policy: Policy
+    _arguments: dict[str, Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "Agent":
+        """Note the constructor's arguments: Lightning finds them by walking the stack, and loses some to decorators."""
+        agent = super().__new__(cls)
+        if args or kwargs:  # a copy is made without
+            bound = inspect.signature(cls.__init__).bind_partial(agent, *args, **kwargs)
+            bound.apply_defaults()
+            agent.__dict__["_arguments"] = dict(list(bound.arguments.items())[1:])
+        return agent
 
     def __init__(
         self,
@@ -125,8 +135,7 @@ class Agent(LightningModule, ABC):
 
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments by name, the environment with its spaces filled in."""
-        names = inspect.signature(type(self).__init__).parameters
-        return {name: self.hparams[name] for name in names if name in self.hparams} | {"env": self.env}
+        return self._arguments | {"env": self.env}
 
     @property
     def checkpoint_folder(self) -> Path:
