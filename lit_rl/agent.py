@@ -41,15 +41,11 @@ class Agent(LightningModule, ABC):
     """Names of the gymnasium spaces it can act in."""
 
     policy: Policy
-    _arguments: dict[str, Any]
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> "Agent":
-        """Note the constructor's arguments: Lightning finds them by walking the stack, and loses some to decorators."""
+    def __new__(cls, *arguments: Any, **named: Any) -> "Agent":
+        """Keep the constructor's arguments as given: checkpoints rebuild the agent from them."""
         agent = super().__new__(cls)
-        if args or kwargs:  # a copy is made without
-            bound = inspect.signature(cls.__init__).bind_partial(agent, *args, **kwargs)
-            bound.apply_defaults()
-            agent.__dict__["_arguments"] = dict(list(bound.arguments.items())[1:])
+        object.__setattr__(agent, "_given", (arguments, named))
         return agent
 
     def __init__(
@@ -135,7 +131,11 @@ class Agent(LightningModule, ABC):
 
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments by name, the environment with its spaces filled in."""
-        return self._arguments | {"env": self.env}
+        positional, named = self._given
+        bound = inspect.signature(type(self).__init__).bind(self, *positional, **named)
+        bound.apply_defaults()
+        _, *arguments = bound.arguments.items()  # but self
+        return {**dict(arguments), "env": self.env}
 
     @property
     def checkpoint_folder(self) -> Path:
