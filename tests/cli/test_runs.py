@@ -122,7 +122,8 @@ def test_files_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     Path("a.yaml").write_text(f"model: {{class_path: PPO, init_args: {{{arguments}}}}}\n{trainer}\n")
     Path("b.yaml").write_text(
         "model: {init_args: {env: {num_envs: 3}, optimizer: {lr: {class_path: Linear,"
-        " init_args: {start: 1e-3, end: 0.0, steps: 1000}}}, net: {body: {class_path: MLP, init_args: {hidden: [8]}}}}}\n"
+        " init_args: {start: 1e-3, end: 0.0, steps: 1000}}}, net: {body: {class_path: MLP, init_args: {hidden: [8]}}}"
+        "}}\n"
         "trainer: {directory: second, callbacks: [{class_path: EvaluationVideo, init_args: {max_steps: 3}}]}\n"
     )
     words = ["--config", "a.yaml", "--config=b.yaml", "--model.data.steps", "16", "--model.clip", "0.1"]
@@ -257,7 +258,7 @@ def test_a_failing_run_names_its_last_checkpoint(
     assert "'brittle'" in capsys.readouterr().err
     assert run("--allow", "brittle", "fit", *words) == 1
     line = capsys.readouterr().err
-    assert "the cable broke" in line and "run/checkpoints/last.ckpt" in line and "env step 128" in line
+    assert "the cable broke" in line and "run/checkpoints/last.ckpt" in line and re.search(r"\(env step \d+\)", line)
     assert len(line.splitlines()) == 1
 
 
