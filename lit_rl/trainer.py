@@ -36,6 +36,8 @@ class Trainer(LightningTrainer):
         arguments: any other argument of :class:`lightning.pytorch.Trainer`.
     """
 
+    callbacks: list[Callback]
+
     def __init__(
         self,
         directory: str = "runs/default",

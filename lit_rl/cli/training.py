@@ -17,7 +17,6 @@ from lit_rl.cli.directory import CHECKPOINTS, RunDirectory, find_checkpoint, run
 from lit_rl.cli.parsing import CommandLine
 from lit_rl.cli.refusal import Refusal, one_line
 from lit_rl.cli.saved import CKPT_PATH, check_same, differences, model_config, read_checkpoint, saved_agent
-from lit_rl.trainer import Trainer
 
 CONFIG = "config.yaml"  # in a run's directory: all of its arguments
 OPTIONS = {"ckpt_path": (str | None, None, f"go on exactly from this checkpoint: {CKPT_PATH}")}
@@ -156,7 +155,7 @@ class _Started(Callback):
 
     value = False
 
-    def on_train_start(self, trainer: Trainer, pl_module: Agent) -> None:
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self.value = True
 
 
