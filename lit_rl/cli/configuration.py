@@ -83,12 +83,12 @@ def normalise(config: dict[str, Any], where: str) -> dict[str, Any]:
     Raises:
         Refusal: a class path outside the allowed packages.
     """
-    for key, path in class_paths(config):
-        check_class_path(path, f"{where}: {key}")
     model = config.get("model")
     if isinstance(model, str):
         config["model"] = {"class_path": model}
-    elif isinstance(model, dict):
+    for key, path in class_paths(config):
+        check_class_path(path, f"{where}: {key}")
+    if isinstance(model, dict):
         arguments = model.get("init_args", model)
         if isinstance(arguments, dict) and isinstance(arguments.get("env"), str):
             arguments["env"] = {"id": arguments["env"]}

@@ -57,6 +57,7 @@ class CommandLine(LightningCLI):
         """The parser, which knows the agent's class for its complaints."""
         parser = super().init_parser(**kwargs)
         assert isinstance(parser, OneLineParser)
+        parser.complain = True
         parser.agent_class = self.agent_class
         return parser
 
@@ -105,12 +106,15 @@ class CommandLine(LightningCLI):
 
 
 class OneLineParser(LightningArgumentParser):
-    """Raises what it has to say."""
+    """Raises what it has to say; the parsers of nested arguments leave the wording to the outermost."""
 
+    complain = False
     agent_class: type | None = None
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Refuse in one line."""
+        if not self.complain:
+            raise ValueError(message) from ex
         options = [action.dest for action in self._actions if action.dest != "help"]
         raise Refusal(complaint(message, self.agent_class, options)) from ex
 

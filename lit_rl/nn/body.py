@@ -1,6 +1,7 @@
 """Recipes of networks: what stands between an observation and the heads."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -49,7 +50,7 @@ class MLP(Body):
         normalize: normalise vector observations by running statistics.
     """
 
-    hidden: tuple[int, ...] = (64, 64)
+    hidden: Sequence[int] = (64, 64)
     activation: Activation = "tanh"
     orthogonal: bool = True
     layer_norm: bool = False
