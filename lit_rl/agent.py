@@ -3,14 +3,16 @@
 import inspect
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
+from lit_rl.batch import unstack
 from lit_rl.data.episodes import EpisodeResults, Episodes
 from lit_rl.data.experience import Experience, Rounds
 from lit_rl.envs.recipe import Env
@@ -41,6 +43,7 @@ class Agent(LightningModule, ABC):
     """Names of the gymnasium spaces it can act in."""
 
     policy: Policy
+    _given: tuple[tuple[Any, ...], dict[str, Any]]
 
     def __new__(cls, *arguments: Any, **named: Any) -> "Agent":
         """Keep the constructor's arguments as given: checkpoints rebuild the agent from them."""
@@ -65,7 +68,7 @@ class Agent(LightningModule, ABC):
         self.optimizer = optimizer
         self.learning_rate = as_schedule(optimizer.lr)
         self.metrics = Record()
-        self.experience: Experience | None = None
+        self._experience: Experience | None = None
         self.base_seed = 0
         self._saved: dict[str, Any] | None = None  # from a checkpoint, until the data set opens
         kind = type(self.env.action_space).__name__
@@ -152,13 +155,13 @@ class Agent(LightningModule, ABC):
             for minibatch in self.minibatches(data):
                 self.update(minibatch)
         last = batch_idx + 1 == self.trainer.num_training_batches
-        if last or (batch_idx + 1) % self.trainer.log_every_n_steps == 0:
+        if last or (batch_idx + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self._write_metrics()
 
     def update(self, minibatch: Any) -> None:
         """One backward and one optimiser step on the sum of the loss terms."""
         terms = self.loss(minibatch)
-        optimizer = self.optimizers()
+        optimizer = self.lightning_optimizer
         optimizer.zero_grad()
         self.manual_backward(sum(terms.values()))  # type: ignore[arg-type]
         self._check_and_clip()
@@ -179,7 +182,7 @@ class Agent(LightningModule, ABC):
 
     def _set_learning_rate(self) -> None:
         rate = self.learning_rate(self.env_steps)
-        for group in self.optimizers().param_groups:
+        for group in self.lightning_optimizer.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
 
     def _write_metrics(self) -> None:
@@ -193,19 +196,42 @@ class Agent(LightningModule, ABC):
         """Scheduled numbers worth plotting, such as ε."""
         return {}
 
+    @property
+    def lightning_optimizer(self) -> LightningOptimizer:
+        """The one optimiser, as Lightning wraps it."""
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)
+        return optimizer
+
     # Data
+
+    @property
+    def experience(self) -> Experience:
+        """What it learns from, while it trains.
+
+        Raises:
+            RuntimeError: it is not open.
+        """
+        if self._experience is None:
+            raise RuntimeError(f"{type(self).__name__} has no experience open: Trainer.fit opens it, and closes it")
+        return self._experience
+
+    @property
+    def has_experience(self) -> bool:
+        """Whether there is an open :attr:`experience`."""
+        return self._experience is not None
 
     def train_dataloader(self) -> Experience:
         """Open the experience, where a checkpoint left it if there is one."""
-        if self.experience is None:
+        if self._experience is None:
             seed = int(os.environ.get("PL_GLOBAL_SEED", torch.initial_seed() % 2**31))
             if self._saved is not None:
                 seed = self._saved["seed"]
             self.base_seed = seed
-            self.experience = self.data.open(self.env, self.policy, self.gamma, seed, self.trainer.global_rank)
+            self._experience = self.data.open(self.env, self.policy, self.gamma, seed, self.trainer.global_rank)
             if self._saved is not None:
                 load_state(self, self._saved)
-        return self.experience
+        return self._experience
 
     def val_dataloader(self) -> Any:
         """Greedy episodes."""
@@ -266,18 +292,6 @@ class Agent(LightningModule, ABC):
         self._close()
 
     def _close(self) -> None:
-        if self.experience is not None:
-            self.experience.close()
-            self.experience = None
-
-
-def unstack(data: Any) -> Iterator[Any]:
-    """Slices of a named tuple of tensors (or dicts of them) along the leading axis."""
-    if isinstance(data, Tensor):
-        yield from data.unbind(0)
-    elif isinstance(data, dict):
-        for row in zip(*(unstack(value) for value in data.values()), strict=True):
-            yield dict(zip(data, row, strict=True))
-    else:
-        for row in zip(*(unstack(field) for field in data), strict=True):
-            yield type(data)(*row)
+        if self._experience is not None:
+            self._experience.close()
+            self._experience = None
