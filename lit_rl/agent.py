@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
@@ -70,6 +71,7 @@ class Agent(LightningModule, ABC):
         self.metrics = Record()
         self._experience: Experience | None = None
         self.base_seed = 0
+        self.run = ""  # tells this run's replay folders from those of others
         self._saved: dict[str, Any] | None = None  # from a checkpoint, until the data set opens
         kind = type(self.env.action_space).__name__
         if kind not in self.action_spaces:
@@ -171,13 +173,16 @@ class Agent(LightningModule, ABC):
         self.record(**terms)
 
     def _check_and_clip(self) -> None:
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters(), self.optimizer.max_grad_norm or float("inf"))
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
         if not torch.isfinite(norm):
             names = [name for name, p in self.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
             raise FloatingPointError(
                 f"gradient of {names[0] if names else 'the loss'} is not finite after {self.updates} updates "
                 f"({self.env_steps} env steps); the weights are still finite: lower lr or look at the rewards"
             )
+        if self.optimizer.max_grad_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters(), self.optimizer.max_grad_norm, norm)
         self.record(grad_norm=norm)
 
     def _set_learning_rate(self) -> None:
@@ -228,6 +233,7 @@ class Agent(LightningModule, ABC):
             if self._saved is not None:
                 seed = self._saved["seed"]
             self.base_seed = seed
+            self.run = self.trainer.strategy.broadcast(secrets.token_hex(4))
             self._experience = self.data.open(self.env, self.policy, self.gamma, seed, self.trainer.global_rank)
             if self._saved is not None:
                 load_state(self, self._saved)
@@ -286,6 +292,7 @@ class Agent(LightningModule, ABC):
     def teardown(self, stage: str) -> None:
         """Close the environments."""
         self._close()
+        self._saved = None  # a test or validation of a checkpoint resumes nothing
 
     def on_exception(self, exception: BaseException) -> None:
         """Teardown does not run after an exception."""

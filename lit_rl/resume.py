@@ -126,8 +126,11 @@ def _gather(mine: dict[str, Any], world_size: int) -> list[dict[str, Any]]:
 
 
 def _save_replay(agent: "Agent") -> str | None:
-    """Write this rank's replay once per moment, however many checkpoints name it."""
-    name = f"replay-{agent.env_steps}"
+    """Write this rank's replay once per moment, however many checkpoints name it.
+
+    The run is part of the name: another one may have left a replay of as many steps in the same folder.
+    """
+    name = f"replay-{agent.env_steps}-{agent.run}"
     folder = agent.checkpoint_folder / name / f"rank{agent.trainer.global_rank}"
     if folder.is_dir():
         return name
