@@ -42,6 +42,12 @@ class Agent(LightningModule, ABC):
 
     policy: Policy
 
+    def __new__(cls, *arguments: Any, **named: Any) -> "Agent":
+        """Keep the constructor's arguments as given: checkpoints rebuild the agent from them."""
+        agent = super().__new__(cls)
+        object.__setattr__(agent, "_given", (arguments, named))
+        return agent
+
     def __init__(
         self,
         env: Env | str,
@@ -52,7 +58,7 @@ class Agent(LightningModule, ABC):
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.save_hyperparameters()
+        self.save_hyperparameters(logger=False)
         self.env = Env.of(env).with_spaces()
         self.require(0 <= gamma <= 1, "gamma", gamma, "a discount lies in [0, 1]")
         self.data, self.gamma, self.evaluation = data, gamma, evaluation
@@ -125,8 +131,11 @@ class Agent(LightningModule, ABC):
 
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments by name, the environment with its spaces filled in."""
-        names = inspect.signature(type(self).__init__).parameters
-        return {name: self.hparams[name] for name in names if name in self.hparams} | {"env": self.env}
+        positional, named = self._given
+        bound = inspect.signature(type(self).__init__).bind(self, *positional, **named)
+        bound.apply_defaults()
+        _, *arguments = bound.arguments.items()  # but self
+        return {**dict(arguments), "env": self.env}
 
     @property
     def checkpoint_folder(self) -> Path:

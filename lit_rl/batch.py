@@ -50,6 +50,7 @@ class Rollout(NamedTuple):
 
     @property
     def done(self) -> Tensor:
+        """Where an episode ended [T, N] bool, for whatever reason."""
         return self.terminated | self.truncated
 
 
@@ -63,7 +64,7 @@ class Transition(NamedTuple):
     next_obs: Observation  # [B, ...], the true successor, also at an episode's end
     log_prob: Tensor  # [B], of the behaviour policy
     weight: Tensor  # [B], importance weight of the sampling; 1 when uniform
-    index: Tensor  # [B] int, the row of the memory, for priorities
+    index: Tensor  # type: ignore[assignment]  # [B] int, the row of the memory, for priorities
 
 
 def map_tensors(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
@@ -75,6 +76,11 @@ def map_tensors(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
         return type(tree)(*(map_tensors(function, value) for value in tree))
     return tree
+
+
+def select(tree: Tree, index: Any) -> Tree:
+    """``tensor[index]`` for every tensor of a tree."""
+    return map_tensors(lambda tensor: tensor[index], tree)
 
 
 def to_device(tree: Tree, device: torch.device) -> Tree:

@@ -26,7 +26,8 @@ def to_plain(value: Any, where: str = "hyper_parameters") -> Any:
     if isinstance(value, dict):
         return {str(key): to_plain(item, f"{where}.{key}") for key, item in value.items()}
     raise TypeError(
-        f"{where} is a {type(value).__name__}: an agent's arguments are numbers, strings, lists, dicts and recipes (frozen dataclasses)"
+        f"{where} is a {type(value).__name__}: an agent's arguments are numbers, strings, lists, dicts and recipes "
+        f"(frozen dataclasses)"
     )
 
 
