@@ -1,6 +1,7 @@
 """The one base class: a LightningModule whose batches are rounds of experience."""
 
 import inspect
+import math
 import os
 import secrets
 from abc import ABC, abstractmethod
@@ -164,26 +165,30 @@ class Agent(LightningModule, ABC):
         """One backward and one optimiser step on the sum of the loss terms."""
         terms = self.loss(minibatch)
         optimizer = self.lightning_optimizer
-        optimizer.zero_grad()
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        for parameter in parameters:  # what optimizer.zero_grad() does, at a tenth of its cost
+            parameter.grad = None
         self.manual_backward(sum(terms.values()))  # type: ignore[arg-type]
-        self._check_and_clip()
+        self._check_and_clip(parameters)
         optimizer.step()
         self.policy.version += 1
         self.after_update()
         self.record(**terms)
 
-    def _check_and_clip(self) -> None:
-        gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        if not torch.isfinite(norm):
+    def _check_and_clip(self, parameters: list[Tensor]) -> None:
+        """``clip_grad_norm_`` in two calls, and without the second one where nothing is to be clipped."""
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        size, limit = float(norm), self.optimizer.max_grad_norm
+        if not math.isfinite(size):
             names = [name for name, p in self.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
             raise FloatingPointError(
                 f"gradient of {names[0] if names else 'the loss'} is not finite after {self.updates} updates "
                 f"({self.env_steps} env steps); the weights are still finite: lower lr or look at the rewards"
             )
-        if self.optimizer.max_grad_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(self.parameters(), self.optimizer.max_grad_norm, norm)
-        self.record(grad_norm=norm)
+        if limit is not None and size > limit:
+            torch._foreach_mul_(gradients, limit / (norm + 1e-6))
+        self.record(grad_norm=size)
 
     def _set_learning_rate(self) -> None:
         rate = self.learning_rate(self.env_steps)
