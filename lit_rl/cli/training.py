@@ -69,8 +69,12 @@ class _Run:
         self.env_steps = 0 if checkpoint is None else int(checkpoint["lit_rl"]["env_steps"])
         logger = {}
         if checkpoint is not None and line.config.trainer.logger is None:  # curves go on from the checkpoint
-            places = {"name": "", "version": "", "default_hp_metric": False}
-            logger = {"logger": TensorBoardLogger(self.directory, **places, purge_step=self.env_steps + 1)}
+            purge = self.env_steps + 1
+            logger = {
+                "logger": TensorBoardLogger(
+                    self.directory, name="", version="", default_hp_metric=False, purge_step=purge
+                )
+            }
         self.trainer = line.trainer_of(agent, **logger)
         self.started = _Started()
         self.trainer.callbacks.append(self.started)
