@@ -14,7 +14,7 @@ from lit_rl.batch import map_tensors
 from lit_rl.checkpoint import read_arrays, write_arrays
 from lit_rl.data.experience import Experience, Round
 from lit_rl.data.memory import ReplayMemory
-from lit_rl.data.priority import Prioritized, Priorities
+from lit_rl.data.priority import Priorities, Prioritized
 from lit_rl.data.source import Source
 from lit_rl.envs.recipe import Env
 from lit_rl.policies.policy import Policy
@@ -75,7 +75,9 @@ class Replay(Transitions):
         if self.warmup < 0:
             raise ValueError(f"Replay.warmup is {self.warmup}; it must be 0 or more")
         if self.workers not in (0, 1):  # several would interleave in the ring, and successors would be another's
-            raise ValueError(f"Replay.workers is {self.workers}; it is 0 or 1: for more environments raise env.num_envs")
+            raise ValueError(
+                f"Replay.workers is {self.workers}; it is 0 or 1: for more environments raise env.num_envs"
+            )
         if self.steps_per_round is not None and self.steps_per_round < 1:
             raise ValueError(f"Replay.steps_per_round is {self.steps_per_round}; it must be at least 1")
         if self.capacity < self.warmup:
