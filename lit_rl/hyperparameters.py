@@ -3,7 +3,7 @@
 import inspect
 from dataclasses import fields, is_dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, get_origin
 
 from lit_rl.envs.allow import check
 
@@ -29,7 +29,8 @@ def to_plain(value: Any, where: str = "hyper_parameters") -> Any:
     if isinstance(value, dict):
         return {str(key): to_plain(item, f"{where}.{key}") for key, item in value.items()}
     raise TypeError(
-        f"{where} is a {type(value).__name__}: an agent's arguments are numbers, strings, lists, dicts and recipes (frozen dataclasses)"
+        f"{where} is a {type(value).__name__}: an agent's arguments are numbers, strings, lists, dicts and recipes "
+        f"(frozen dataclasses)"
     )
 
 
@@ -48,7 +49,9 @@ def from_plain(value: Any) -> Any:
     recipe = find_class(value["class_path"])
     if not is_dataclass(recipe):
         raise ValueError(f"{value['class_path']} is no recipe (a frozen dataclass)")
-    return recipe(**{key: from_plain(item) for key, item in value["init_args"].items()})
+    arguments = {key: from_plain(item) for key, item in value["init_args"].items()}
+    tuples = [field.name for field in fields(recipe) if get_origin(field.type) is tuple]  # a file holds lists
+    return recipe(**arguments | {name: tuple(arguments[name]) for name in tuples if name in arguments})
 
 
 def find_class(path: str) -> type:

@@ -1,16 +1,21 @@
 """Lightning's Trainer with the defaults that reinforcement learning wants."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
+from lightning.pytorch import Callback
 from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins import CheckpointIO, ClusterEnvironment, Precision
 
+from lit_rl.callbacks.config_text import ConfigText
 from lit_rl.callbacks.progress import EnvStepProgress
 from lit_rl.callbacks.saving import SaveCheckpoint
 from lit_rl.callbacks.signals import StopOnSignal
 from lit_rl.checkpoint import AtomicCheckpointIO
+
+Plugin = Union[Precision, ClusterEnvironment, CheckpointIO]
 
 
 class Trainer(LightningTrainer):
@@ -25,8 +30,14 @@ class Trainer(LightningTrainer):
         max_epochs: length of the run; an epoch is ``data.steps_per_epoch`` environment steps.
         accelerator: ``cpu`` by default, which small networks prefer.
         log_every_n_steps: batches between two points of the training curves.
+        callbacks: beside those for saving, progress and signals; one of these kinds replaces the default.
+        plugins: beside the checkpoints'.
+        num_sanity_val_steps: validation batches before training.
+        enable_model_summary: print a table of the modules.
         arguments: any other argument of :class:`lightning.pytorch.Trainer`.
     """
+
+    callbacks: list[Callback]
 
     def __init__(
         self,
@@ -34,28 +45,32 @@ class Trainer(LightningTrainer):
         max_epochs: int = 10,
         accelerator: str = "cpu",
         log_every_n_steps: int = 10,
+        *,
+        callbacks: list[Callback] | Callback | None = None,
+        plugins: Plugin | list[Plugin] | None = None,
+        num_sanity_val_steps: int = 0,
+        enable_model_summary: bool = False,
         **arguments: Any,
     ) -> None:
         self.saving_to: Path | None = None
         self.directory = Path(directory)
-        callbacks = list(arguments.pop("callbacks", None) or [])
+        callbacks = _as_list(callbacks)
         if arguments.get("enable_checkpointing", True) and not any(isinstance(c, Checkpoint) for c in callbacks):
-            callbacks.append(SaveCheckpoint(self.directory / "checkpoints"))
+            callbacks.append(SaveCheckpoint(str(self.directory / "checkpoints")))
         if arguments.get("enable_progress_bar", True) and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(EnvStepProgress())
-        callbacks.append(StopOnSignal())
+        callbacks += [StopOnSignal(), ConfigText()]
         if arguments.get("logger") is None:
-            arguments["logger"] = TensorBoardLogger(self.directory, name="", version="")
-        plugins = arguments.pop("plugins", None) or []
+            arguments["logger"] = TensorBoardLogger(self.directory, name="", version="", default_hp_metric=False)
         super().__init__(
             max_epochs=max_epochs,
             accelerator=accelerator,
             log_every_n_steps=log_every_n_steps,
             default_root_dir=directory,
             callbacks=callbacks,
-            plugins=[AtomicCheckpointIO(), *(plugins if isinstance(plugins, list) else [plugins])],
-            num_sanity_val_steps=arguments.pop("num_sanity_val_steps", 0),
-            enable_model_summary=arguments.pop("enable_model_summary", False),
+            plugins=[AtomicCheckpointIO(), *_as_list(plugins)],
+            num_sanity_val_steps=num_sanity_val_steps,
+            enable_model_summary=enable_model_summary,
             **arguments,
         )
 
@@ -63,3 +78,9 @@ class Trainer(LightningTrainer):
         """Save, and let the agent know where: a replay is written beside its checkpoint."""
         self.saving_to = Path(filepath).parent
         super().save_checkpoint(filepath, weights_only, storage_options)
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]

@@ -1,7 +1,7 @@
 """A ring of transitions: one packed row each, sampled by one gather."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -9,45 +9,10 @@ import torch
 from torch import Tensor
 
 from lit_rl.batch import Rollout, Transition
-from lit_rl.data.arrays import parts
+from lit_rl.data.arrays import part, parts
+from lit_rl.data.layout import field_name, row_layout
 
 STORE_NEXT_UP_TO = 512  # bytes of an observation; larger ones are read from the row that follows
-
-
-class Layout(NamedTuple):
-    """Where the fields of a packed row lie."""
-
-    dtype: np.dtype
-    torch_dtypes: dict[str, torch.dtype]
-
-
-def row_layout(observation_space: gymnasium.Space, action_space: gymnasium.Space, store_next: bool) -> Layout:
-    """A structured dtype whose fields are aligned to 8 bytes, so that each is a tensor view of the row."""
-    fields: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
-    for key, part in parts(observation_space).items():
-        fields[_field("obs", key)] = part
-    if store_next:
-        for key, part in parts(observation_space).items():
-            fields[_field("next_obs", key)] = part
-    fields["action"] = parts(action_space)[""]
-    for name in ("log_prob", "reward", "discount"):
-        fields[name] = (np.dtype(np.float32), ())
-    fields["done"] = (np.dtype(bool), ())
-    fields["final"] = (np.dtype(np.int32), ())  # slot of the final observation, where it is kept apart; else −1
-    offsets, offset = [], 0
-    for dtype, shape in fields.values():
-        offsets.append(offset)
-        offset += -(-dtype.itemsize * int(np.prod(shape)) // 8) * 8
-    dtype = np.dtype(
-        {
-            "names": list(fields),
-            "formats": [(part, shape) for part, shape in fields.values()],
-            "offsets": offsets,
-            "itemsize": offset,
-        }
-    )
-    kinds = {name: torch.from_numpy(np.empty(0, part)).dtype for name, (part, _) in fields.items()}
-    return Layout(dtype, kinds)
 
 
 class ReplayMemory:
@@ -109,15 +74,15 @@ class ReplayMemory:
             written = times[times < self.filled]  # before the ring is full, rows ahead hold nothing yet
             self._free.extend(slot for slot in rows["final"][written].reshape(-1).tolist() if slot >= 0)
         for key in parts(self.observation_space):
-            obs = rollout.obs[key] if key else rollout.obs  # type: ignore[index]
-            rows[_field("obs", key)][when] = obs[:-1]
+            obs = part(rollout.obs, key)
+            rows[field_name("obs", key)][when] = obs[:-1]
             self._head[key or "obs"] = obs[-1]
             if self.store_next:
                 following = np.array(obs[1:])
                 if len(rollout.final_index):
-                    final = rollout.final_obs[key] if key else rollout.final_obs  # type: ignore[index]
+                    final = part(rollout.final_obs, key)
                     following.reshape(-1, *following.shape[2:])[rollout.final_index] = final
-                rows[_field("next_obs", key)][when] = following
+                rows[field_name("next_obs", key)][when] = following
         rows["action"][when] = rollout.action
         rows["log_prob"][when] = rollout.log_prob
         rows["reward"][when] = rollout.reward
@@ -211,13 +176,13 @@ class ReplayMemory:
         self._bytes = torch.from_numpy(self.rows.view(np.uint8).reshape(self.length * self.num_envs, width))
 
     def _column(self, rows: Tensor, name: str) -> Tensor:
-        dtype, offset = self.layout.dtype.fields[name][:2]  # type: ignore[index]
+        dtype, offset = self.layout.fields[name]
         view = rows[:, offset : offset + dtype.itemsize].view(self.layout.torch_dtypes[name])
         return view.squeeze(1) if dtype.shape == () else view.view(len(rows), *dtype.shape)
 
     def _observation(self, rows: Tensor, name: str) -> Any:
         if isinstance(self.observation_space, gymnasium.spaces.Dict):
-            return {key: self._column(rows, _field(name, key)) for key in self.observation_space.spaces}
+            return {key: self._column(rows, field_name(name, key)) for key in self.observation_space.spaces}
         return self._column(rows, name)
 
     def _newer(self, index: np.ndarray) -> np.ndarray:
@@ -248,7 +213,7 @@ class ReplayMemory:
         final, newest = flat["final"][index], self._newer(index) == 0
         found: dict[str, Tensor] = {}
         for key in parts(self.observation_space):
-            name = _field("obs", key)
+            name = field_name("obs", key)
             obs = self._column(self._bytes.index_select(0, following), name)
             if newest.any():
                 obs[torch.from_numpy(newest)] = torch.from_numpy(
@@ -274,13 +239,9 @@ class ReplayMemory:
             self._free.extend(range(old, len(grown)))
         slots = np.array([self._free.pop() for _ in range(count)])
         for key in parts(self.observation_space):
-            self._finals[key or "obs"][slots] = rollout.final_obs[key] if key else rollout.final_obs  # type: ignore[index]
+            self._finals[key or "obs"][slots] = part(rollout.final_obs, key)
         step, env = np.divmod(np.asarray(rollout.final_index), self.num_envs)
         self.rows["final"][times[step], env] = slots
-
-
-def _field(name: str, key: str) -> str:
-    return f"{name}/{key}" if key else name
 
 
 def _refuse_what_does_not_fit(needed: int, in_memory: bool) -> None:

@@ -75,9 +75,7 @@ class Replay(Transitions):
         if self.warmup < 0:
             raise ValueError(f"Replay.warmup is {self.warmup}; it must be 0 or more")
         if self.workers not in (0, 1):  # several would interleave in the ring, and successors would be another's
-            raise ValueError(
-                f"Replay.workers is {self.workers}; it is 0 or 1: for more environments raise env.num_envs"
-            )
+            raise ValueError(f"Replay.workers is {self.workers}; it is 0 or 1: for more data raise env.num_envs")
         if self.steps_per_round is not None and self.steps_per_round < 1:
             raise ValueError(f"Replay.steps_per_round is {self.steps_per_round}; it must be at least 1")
         if self.capacity < self.warmup:

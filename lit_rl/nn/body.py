@@ -12,7 +12,7 @@ from torch import nn
 from lit_rl.nn.convolution import LAYERS, Kind, Mixed
 from lit_rl.nn.flatten import Flatten, is_image, leaves
 from lit_rl.nn.mlp import ACTIVATIONS, HIDDEN_GAIN, Activation, linear_head, mlp
-from lit_rl.nn.network import Network
+from lit_rl.nn.network import BuiltBody, Network
 from lit_rl.nn.recurrent import Cell, RecurrentNetwork
 
 
@@ -20,10 +20,8 @@ class Body(ABC):
     """A frozen description of a network. ``build`` makes it for one observation space."""
 
     @abstractmethod
-    def build(self, space: gymnasium.Space) -> nn.Module:
-        """A module from observations [B, ...] (or a dict) to features [B, D], with ``out_features`` = D.
-
-        It also has ``state_size`` (0 without memory), and ``update_statistics(obs)`` for the normaliser, if any.
+    def build(self, space: gymnasium.Space) -> BuiltBody:
+        """A module from observations [B, ...] (or a dict) to features [B, D].
 
         Raises:
             ValueError: this recipe does not fit the space.

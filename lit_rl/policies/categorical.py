@@ -16,6 +16,7 @@ from lit_rl.functional.distributions import (
     multi_categorical_entropy,
     multi_categorical_log_prob,
 )
+from lit_rl.nn.network import BuiltBody
 from lit_rl.policies.network import NetworkPolicy, legal_actions
 
 TINY = np.finfo(np.float32).tiny
@@ -44,7 +45,7 @@ def sample_logits(
 class CategoricalPolicy(NetworkPolicy):
     """π(a|s) = softmax(head(body(s)))ₐ over the legal actions of a Discrete space."""
 
-    def __init__(self, body: nn.Module, head: nn.Module, space: gymnasium.spaces.Discrete) -> None:
+    def __init__(self, body: BuiltBody, head: nn.Module, space: gymnasium.spaces.Discrete) -> None:
         super().__init__(body, head)
         self.actions = int(space.n)
 
@@ -68,7 +69,7 @@ class CategoricalPolicy(NetworkPolicy):
 class MultiCategoricalPolicy(NetworkPolicy):
     """Independent softmax choices, one per block of a MultiDiscrete space; a mask holds all blocks side by side."""
 
-    def __init__(self, body: nn.Module, head: nn.Module, space: gymnasium.spaces.MultiDiscrete) -> None:
+    def __init__(self, body: BuiltBody, head: nn.Module, space: gymnasium.spaces.MultiDiscrete) -> None:
         super().__init__(body, head)
         self.blocks = [int(n) for n in space.nvec]
 
@@ -102,7 +103,7 @@ class MultiCategoricalPolicy(NetworkPolicy):
 class BernoulliPolicy(NetworkPolicy):
     """Independent switches of a MultiBinary space of any shape: π(aᵢ = 1|s) = sigmoid(outputᵢ)."""
 
-    def __init__(self, body: nn.Module, head: nn.Module, space: gymnasium.spaces.MultiBinary) -> None:
+    def __init__(self, body: BuiltBody, head: nn.Module, space: gymnasium.spaces.MultiBinary) -> None:
         super().__init__(body, head)
         self.shape = space.shape
 

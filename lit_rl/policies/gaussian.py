@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lit_rl.batch import Observation
 from lit_rl.functional.distributions import gaussian_entropy, gaussian_log_prob, squashed_gaussian_sample
+from lit_rl.nn.network import BuiltBody
 from lit_rl.policies.network import NetworkPolicy
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
@@ -22,7 +23,7 @@ class GaussianPolicy(NetworkPolicy):
     executed, and the log-probability is that of the action before clipping.
     """
 
-    def __init__(self, body: nn.Module, head: nn.Module, space: gymnasium.spaces.Box, log_std: float = 0.0) -> None:
+    def __init__(self, body: BuiltBody, head: nn.Module, space: gymnasium.spaces.Box, log_std: float = 0.0) -> None:
         super().__init__(body, head)
         self.log_std = nn.Parameter(torch.full((int(np.prod(space.shape)),), float(log_std)))
         self.shape = space.shape
@@ -67,7 +68,7 @@ class SquashedGaussianPolicy(NetworkPolicy):
     centre: Tensor
     half_width: Tensor
 
-    def __init__(self, body: nn.Module, head: nn.Module, space: gymnasium.spaces.Box) -> None:
+    def __init__(self, body: BuiltBody, head: nn.Module, space: gymnasium.spaces.Box) -> None:
         super().__init__(body, head)
         low, high = (np.asarray(bound, np.float32).reshape(-1) for bound in (space.low, space.high))
         self.register_buffer("centre", torch.from_numpy((high + low) / 2))

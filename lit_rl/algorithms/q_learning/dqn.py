@@ -12,6 +12,7 @@ Differs  Adam for RMSProp. Illegal actions are left out of the maximum in (1). w
 import copy
 
 import torch
+from gymnasium import spaces
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -63,6 +64,7 @@ class DQN(Agent):
     """
 
     action_spaces = ("Discrete",)
+    policy: EpsilonGreedyPolicy
 
     def __init__(
         self,
@@ -86,7 +88,8 @@ class DQN(Agent):
         body = net.build(self.env.observation_space)
         if body.state_size:
             raise ValueError("DQN learns from single transitions and its net has a memory: use a body without one")
-        width, actions = int(body.out_features), int(self.env.action_space.n)
+        assert isinstance(self.env.action_space, spaces.Discrete)
+        width, actions = body.out_features, int(self.env.action_space.n)
         gain = 1.0 if net.head_is_orthogonal else None
         head = DuellingHead(width, actions) if duelling else linear_head(width, actions, gain)
         self.policy = EpsilonGreedyPolicy(body, head, as_schedule(epsilon))
