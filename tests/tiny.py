@@ -1,6 +1,7 @@
 """A tiny valid recipe of every algorithm, derived from its signature, so that new ones enter by themselves."""
 
 import inspect
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from lit_rl.data.episodes import Episodes
 from lit_rl.data.replay import Replay
 from lit_rl.data.rollouts import Rollouts
 from lit_rl.envs.recipe import Env
-from lit_rl.nn.body import MLP, Body
+from lit_rl.nn.body import MLP
 from lit_rl.policies.actor_critic import ActorCritic
 from lit_rl.resume import random_state
 
@@ -103,4 +104,8 @@ def differences(one: Any, other: Any, where: str = "") -> list[str]:
             return [f"{where}: length"]
         pairs = zip(one, other, strict=True)
         return [text for i, (a, b) in enumerate(pairs) for text in differences(a, b, f"{where}[{i}]")]
-    return [] if type(one) is type(other) and (one == other or one != one) else [where]
+    return [] if type(one) is type(other) and (one == other or both_nan(one, other)) else [where]
+
+
+def both_nan(one: Any, other: Any) -> bool:
+    return isinstance(one, float) and math.isnan(one) and math.isnan(other)

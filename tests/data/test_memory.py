@@ -34,7 +34,7 @@ def stored(stream: Stream, memory: ReplayMemory) -> dict[int, tuple[list[Step], 
 
 
 def fold(history: list[Step], t: int, n_step: int) -> tuple[float, float, Step]:
-    """7.4.2a by the letter: Σ γᵏ r, γᵐ (1 − terminated) and the last step, m = min(n, steps to the end, stored)."""
+    """7.4.2a by the letter: Σ γᵏ r, γᵐ (1 − terminated), the last step; m = min(n, steps to the end, steps stored)."""
     total, factor = 0.0, 1.0
     for step in history[t : t + n_step]:
         total += factor * step.reward
