@@ -2,6 +2,7 @@
 
 import inspect
 from dataclasses import replace
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from lit_rl.data.episodes import Episodes
 from lit_rl.data.replay import Replay
 from lit_rl.data.rollouts import Rollouts
 from lit_rl.envs.recipe import Env
-from lit_rl.nn.body import MLP, Body
+from lit_rl.nn.body import MLP
 from lit_rl.policies.actor_critic import ActorCritic
 from lit_rl.resume import random_state
 
@@ -103,4 +104,5 @@ def differences(one: Any, other: Any, where: str = "") -> list[str]:
             return [f"{where}: length"]
         pairs = zip(one, other, strict=True)
         return [text for i, (a, b) in enumerate(pairs) for text in differences(a, b, f"{where}[{i}]")]
-    return [] if type(one) is type(other) and (one == other or one != one) else [where]
+    both_nan = isinstance(one, float) and isinstance(other, float) and isnan(one) and isnan(other)
+    return [] if both_nan or (type(one) is type(other) and one == other) else [where]
