@@ -13,14 +13,14 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
-from bench.measure import Quantity, Row, compare, repeated
-from bench.training import REFERENCE
 from lightning.pytorch import Callback
 
+from bench.measure import Quantity, Row, compare, repeated
+from bench.training import REFERENCE
 from lit_rl import DQN, MLP, Env, Replay, Trainer
 from lit_rl.batch import Rollout
 from lit_rl.data.memory import ReplayMemory
-from lit_rl.data.priority import Prioritized, Priorities
+from lit_rl.data.priority import Priorities, Prioritized
 from lit_rl.functional.returns import generalized_advantage
 
 ENVS = 8
