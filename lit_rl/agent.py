@@ -6,7 +6,6 @@ import os
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -143,11 +142,6 @@ class Agent(LightningModule, ABC):
         _, *arguments = bound.arguments.items()  # but self
         return {**dict(arguments), "env": self.env}
 
-    @property
-    def checkpoint_folder(self) -> Path:
-        """Where the checkpoint that is being written will stand."""
-        return Path(getattr(self.trainer, "saving_to", None) or self.trainer.default_root_dir)
-
     # The loop
 
     def training_step(self, batch: Rounds, batch_idx: int) -> None:
@@ -259,15 +253,8 @@ class Agent(LightningModule, ABC):
         self._log_episodes("test", batch)
 
     def _log_episodes(self, stage: str, batch: EpisodeResults) -> None:
-        returns = batch.returns
-        values = {
-            f"{stage}/return": returns.mean(),
-            f"{stage}/return_std": returns.std(correction=0),
-            f"{stage}/return_min": returns.min(),
-            f"{stage}/return_max": returns.max(),
-            f"{stage}/length": batch.lengths.float().mean(),
-        }
-        self.log_dict(values, sync_dist=True, batch_size=len(returns), on_epoch=True)
+        values = {f"{stage}/{name}": value for name, value in batch.summary().items()}
+        self.log_dict(values, sync_dist=True, batch_size=len(batch.returns), on_epoch=True)
         self.log("step", float(self.env_steps), batch_size=1, on_epoch=True)  # the x-axis of every plot
 
     # Life

@@ -131,7 +131,8 @@ def _save_replay(agent: "Agent") -> str | None:
     The run is part of the name: another one may have left a replay of as many steps in the same folder.
     """
     name = f"replay-{agent.env_steps}-{agent.run}"
-    folder = agent.checkpoint_folder / name / f"rank{agent.trainer.global_rank}"
+    beside = Path(getattr(agent.trainer, "saving_to", None) or agent.trainer.default_root_dir)
+    folder = beside / name / f"rank{agent.trainer.global_rank}"
     if folder.is_dir():
         return name
     folder.parent.mkdir(parents=True, exist_ok=True)
