@@ -34,8 +34,17 @@ def cells(entry: dict[str, Any]) -> tuple[str, ...]:
     """One line of the table."""
     goal = "" if entry["goal"] is None else f"{entry['goal']:g}"
     if entry["kind"] == "quantity":
-        number = f"{entry['value']:,.2f} {entry['unit']}"
-        return (entry["task"], entry["name"], "", "", number, "", "", goal, entry["verdict"])
+        return (
+            entry["task"],
+            entry["name"],
+            "",
+            "",
+            f"{entry['value']:,.2f} {entry['unit']}",
+            "",
+            "",
+            goal,
+            entry["verdict"],
+        )
     cpu, wall, score = (entry[key] and Spread(*entry[key]) for key in ("cpu_ratio", "wall_ratio", "score"))
     return (
         entry["task"],

@@ -81,7 +81,9 @@ def train_lit_rl(build: Callable[[], Agent], steps: int, seed: int) -> list[floa
         trainer = Trainer(folder, epochs, callbacks=[returns], limit_val_batches=0, enable_progress_bar=False)
         trainer.fit(agent)
     if agent.env_steps != steps:
-        raise ValueError(f"{type(agent).__name__} took {agent.env_steps} of {steps} steps: choose whole epochs")
+        raise ValueError(
+            f"{type(agent).__name__} took {agent.env_steps} of {steps} steps: choose a multiple of its epoch"
+        )
     return returns.returns
 
 
