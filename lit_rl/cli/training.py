@@ -68,7 +68,7 @@ class _Run:
         self.env_steps = 0 if checkpoint is None else int(checkpoint["lit_rl"]["env_steps"])
         logger: dict[str, Any] = {}
         if checkpoint is not None and line.config.trainer.logger is None:  # curves go on from the checkpoint
-            where: dict[str, Any] = {"name": "", "version": "", "purge_step": self.env_steps + 1}
+            where: dict[str, Any] = {"name": "", "version": "", "default_hp_metric": False, "purge_step": self.env_steps + 1}
             logger = {"logger": TensorBoardLogger(self.directory, **where)}
         self.trainer = line.trainer_of(agent, **logger)
         self.callbacks: list[Callback] = getattr(self.trainer, "callbacks")  # noqa: B009 (untyped there)
