@@ -1,16 +1,20 @@
 """The one base class: a LightningModule whose batches are rounds of experience."""
 
 import inspect
+import math
 import os
+import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
+from lit_rl.batch import unstack
 from lit_rl.data.episodes import EpisodeResults, Episodes
 from lit_rl.data.experience import Experience, Rounds
 from lit_rl.envs.recipe import Env
@@ -41,6 +45,7 @@ class Agent(LightningModule, ABC):
     """Names of the gymnasium spaces it can act in."""
 
     policy: Policy
+    _given: tuple[tuple[Any, ...], dict[str, Any]]
 
     def __new__(cls, *arguments: Any, **named: Any) -> "Agent":
         """Keep the constructor's arguments as given: checkpoints rebuild the agent from them."""
@@ -65,8 +70,9 @@ class Agent(LightningModule, ABC):
         self.optimizer = optimizer
         self.learning_rate = as_schedule(optimizer.lr)
         self.metrics = Record()
-        self.experience: Experience | None = None
+        self._experience: Experience | None = None
         self.base_seed = 0
+        self.run = ""  # tells this run's replay folders from those of others
         self._saved: dict[str, Any] | None = None  # from a checkpoint, until the data set opens
         kind = type(self.env.action_space).__name__
         if kind not in self.action_spaces:
@@ -152,34 +158,41 @@ class Agent(LightningModule, ABC):
             for minibatch in self.minibatches(data):
                 self.update(minibatch)
         last = batch_idx + 1 == self.trainer.num_training_batches
-        if last or (batch_idx + 1) % self.trainer.log_every_n_steps == 0:
+        if last or (batch_idx + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self._write_metrics()
 
     def update(self, minibatch: Any) -> None:
         """One backward and one optimiser step on the sum of the loss terms."""
         terms = self.loss(minibatch)
-        optimizer = self.optimizers()
-        optimizer.zero_grad()
+        optimizer = self.lightning_optimizer
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        for parameter in parameters:  # what optimizer.zero_grad() does, at a tenth of its cost
+            parameter.grad = None
         self.manual_backward(sum(terms.values()))  # type: ignore[arg-type]
-        self._check_and_clip()
+        self._check_and_clip(parameters)
         optimizer.step()
         self.policy.version += 1
         self.after_update()
         self.record(**terms)
 
-    def _check_and_clip(self) -> None:
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters(), self.optimizer.max_grad_norm or float("inf"))
-        if not torch.isfinite(norm):
+    def _check_and_clip(self, parameters: list[Tensor]) -> None:
+        """``clip_grad_norm_`` in two calls, and without the second one where nothing is to be clipped."""
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        size, limit = float(norm), self.optimizer.max_grad_norm
+        if not math.isfinite(size):
             names = [name for name, p in self.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
             raise FloatingPointError(
                 f"gradient of {names[0] if names else 'the loss'} is not finite after {self.updates} updates "
                 f"({self.env_steps} env steps); the weights are still finite: lower lr or look at the rewards"
             )
-        self.record(grad_norm=norm)
+        if limit is not None and size > limit:
+            torch._foreach_mul_(gradients, limit / (norm + 1e-6))
+        self.record(grad_norm=size)
 
     def _set_learning_rate(self) -> None:
         rate = self.learning_rate(self.env_steps)
-        for group in self.optimizers().param_groups:
+        for group in self.lightning_optimizer.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
 
     def _write_metrics(self) -> None:
@@ -193,19 +206,43 @@ class Agent(LightningModule, ABC):
         """Scheduled numbers worth plotting, such as ε."""
         return {}
 
+    @property
+    def lightning_optimizer(self) -> LightningOptimizer:
+        """The one optimiser, as Lightning wraps it."""
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)
+        return optimizer
+
     # Data
+
+    @property
+    def experience(self) -> Experience:
+        """What it learns from, while it trains.
+
+        Raises:
+            RuntimeError: it is not open.
+        """
+        if self._experience is None:
+            raise RuntimeError(f"{type(self).__name__} has no experience open: Trainer.fit opens it, and closes it")
+        return self._experience
+
+    @property
+    def has_experience(self) -> bool:
+        """Whether there is an open :attr:`experience`."""
+        return self._experience is not None
 
     def train_dataloader(self) -> Experience:
         """Open the experience, where a checkpoint left it if there is one."""
-        if self.experience is None:
+        if self._experience is None:
             seed = int(os.environ.get("PL_GLOBAL_SEED", torch.initial_seed() % 2**31))
             if self._saved is not None:
                 seed = self._saved["seed"]
             self.base_seed = seed
-            self.experience = self.data.open(self.env, self.policy, self.gamma, seed, self.trainer.global_rank)
+            self.run = self.trainer.strategy.broadcast(secrets.token_hex(4))
+            self._experience = self.data.open(self.env, self.policy, self.gamma, seed, self.trainer.global_rank)
             if self._saved is not None:
                 load_state(self, self._saved)
-        return self.experience
+        return self._experience
 
     def val_dataloader(self) -> Any:
         """Greedy episodes."""
@@ -260,24 +297,13 @@ class Agent(LightningModule, ABC):
     def teardown(self, stage: str) -> None:
         """Close the environments."""
         self._close()
+        self._saved = None  # a test or validation of a checkpoint resumes nothing
 
     def on_exception(self, exception: BaseException) -> None:
         """Teardown does not run after an exception."""
         self._close()
 
     def _close(self) -> None:
-        if self.experience is not None:
-            self.experience.close()
-            self.experience = None
-
-
-def unstack(data: Any) -> Iterator[Any]:
-    """Slices of a named tuple of tensors (or dicts of them) along the leading axis."""
-    if isinstance(data, Tensor):
-        yield from data.unbind(0)
-    elif isinstance(data, dict):
-        for row in zip(*(unstack(value) for value in data.values()), strict=True):
-            yield dict(zip(data, row, strict=True))
-    else:
-        for row in zip(*(unstack(field) for field in data), strict=True):
-            yield type(data)(*row)
+        if self._experience is not None:
+            self._experience.close()
+            self._experience = None

@@ -7,7 +7,7 @@ from typing import Any, get_origin
 
 from lit_rl.envs.allow import check
 
-_PLAIN = (bool, int, float, str, type(None))
+_PLAIN = (bool, int, float, str)
 
 
 def to_plain(value: Any, where: str = "hyper_parameters") -> Any:
@@ -16,8 +16,11 @@ def to_plain(value: Any, where: str = "hyper_parameters") -> Any:
     Raises:
         TypeError: anything else, named by ``where``.
     """
-    if isinstance(value, _PLAIN):
+    if value is None or type(value) in _PLAIN:
         return value
+    for kind in _PLAIN:
+        if isinstance(value, kind):  # numpy's float64 and str_ are such; files hold plain ones only
+            return kind(value)
     if is_dataclass(value) and not isinstance(value, type):
         arguments = {f.name: to_plain(getattr(value, f.name), f"{where}.{f.name}") for f in fields(value) if f.init}
         return {"class_path": class_path(type(value)), "init_args": arguments}

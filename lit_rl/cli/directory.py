@@ -31,7 +31,7 @@ class RunDirectory:
     def __init__(self, path: str | Path, resume: bool) -> None:
         self.path = Path(path)
         self.moved_to: Path | None = None
-        self._first = getattr(rank_zero_only, "rank", 0) == 0
+        self._first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
         self._made = False
         self._made_parents = [parent for parent in self.path.parents if not parent.exists()]  # from the inside out
         if not self._first:

@@ -66,14 +66,15 @@ class _Run:
         self.line, self.agent, self.path, self.checkpoint = line, agent, path, checkpoint
         self.directory = Path(line.config.trainer.directory)
         self.env_steps = 0 if checkpoint is None else int(checkpoint["lit_rl"]["env_steps"])
-        logger: dict[str, Any] = {}
+        logger = {}
         if checkpoint is not None and line.config.trainer.logger is None:  # curves go on from the checkpoint
-            where: dict[str, Any] = {"name": "", "version": "", "default_hp_metric": False, "purge_step": self.env_steps + 1}
-            logger = {"logger": TensorBoardLogger(self.directory, **where)}
+            events = TensorBoardLogger(
+                self.directory, name="", version="", default_hp_metric=False, purge_step=self.env_steps + 1
+            )
+            logger = {"logger": events}
         self.trainer = line.trainer_of(agent, **logger)
-        self.callbacks: list[Callback] = getattr(self.trainer, "callbacks")  # noqa: B009 (untyped there)
         self.started = _Started()
-        self.callbacks.append(self.started)
+        self.trainer.callbacks.append(self.started)
 
     def execute(self) -> int:
         """Train, and say where things are."""
@@ -101,7 +102,7 @@ class _Run:
             self.trainer.fit(self.agent, ckpt_path=self.path)
         except SystemExit:  # Lightning's answer to Ctrl-C before the callback took over
             raise KeyboardInterrupt from None
-        signal = next((c.exit_code for c in self.callbacks if isinstance(c, StopOnSignal)), None)
+        signal = next((c.exit_code for c in self.trainer.callbacks if isinstance(c, StopOnSignal)), None)
         self._report(stopped=signal is not None)
         return signal or 0
 
@@ -158,7 +159,6 @@ class _Started(Callback):
     value = False
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """It has."""
         self.value = True
 
 

@@ -117,7 +117,9 @@ def test_another_algorithm_or_env_is_refused(
     assert checkpoint.read_bytes() == before and not (tmp_path / "x").exists()
 
 
-@pytest.mark.parametrize("config", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda path: "-".join(path.parts[-2:]))
+@pytest.mark.parametrize(
+    "config", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda path: "-".join(path.parts[-2:])
+)
 def test_shipped_configs_are_complete(config: Path):
     line = CommandLine(expand(["--config", str(config)]), "fit", {})
     assert line.config.trainer.directory.startswith("runs/")
