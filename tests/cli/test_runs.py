@@ -16,7 +16,9 @@ import torch
 import yaml
 
 from lit_rl.cli import main
+from lit_rl.cli.configuration import expand
 from lit_rl.cli.directory import RunDirectory
+from lit_rl.cli.parsing import CommandLine
 from lit_rl.cli.refusal import Refusal
 
 ROOT = Path(__file__).parents[2]
@@ -113,6 +115,15 @@ def test_another_algorithm_or_env_is_refused(
     line = capsys.readouterr().err
     assert "checkpoint is PPO on CartPole-v1 (obs Box(4,), action Discrete(2))" in line and says in line
     assert checkpoint.read_bytes() == before and not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    "config", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda path: "-".join(path.parts[-2:])
+)
+def test_shipped_configs_are_complete(config: Path):
+    line = CommandLine(expand(["--config", str(config)]), "fit", {})
+    assert line.config.trainer.directory.startswith("runs/")
+    assert line.agent().env.spaces is not None
 
 
 def test_files_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
