@@ -1,24 +1,13 @@
 """Where the fields of a packed transition lie in its row of bytes."""
 
-from typing import NamedTuple
-
 import gymnasium
 import numpy as np
-import torch
 
 from lit_rl.data.arrays import parts
 
 
-class Layout(NamedTuple):
-    """Where the fields of a packed row lie."""
-
-    dtype: np.dtype  # structured, of the whole row
-    fields: dict[str, tuple[np.dtype, int]]  # of each field: dtype and offset in bytes
-    torch_dtypes: dict[str, torch.dtype]
-
-
-def row_layout(observation_space: gymnasium.Space, action_space: gymnasium.Space, store_next: bool) -> Layout:
-    """A structured dtype whose fields are aligned to 8 bytes, so that each is a tensor view of the row."""
+def row_layout(observation_space: gymnasium.Space, action_space: gymnasium.Space, store_next: bool) -> np.dtype:
+    """A structured dtype whose fields are aligned to 8 bytes, so that each column is a tensor over the same memory."""
     fields: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
     for key, part in parts(observation_space).items():
         fields[field_name("obs", key)] = part
@@ -34,7 +23,7 @@ def row_layout(observation_space: gymnasium.Space, action_space: gymnasium.Space
     for dtype, shape in fields.values():
         offsets.append(offset)
         offset += -(-dtype.itemsize * int(np.prod(shape)) // 8) * 8
-    dtype = np.dtype(
+    return np.dtype(
         {
             "names": list(fields),
             "formats": [(part, shape) for part, shape in fields.values()],
@@ -42,9 +31,6 @@ def row_layout(observation_space: gymnasium.Space, action_space: gymnasium.Space
             "itemsize": offset,
         }
     )
-    kinds = {name: torch.from_numpy(np.empty(0, part)).dtype for name, (part, _) in fields.items()}
-    placed = {name: (dtype[name], at) for name, at in zip(fields, offsets, strict=True)}
-    return Layout(dtype, placed, kinds)
 
 
 def field_name(name: str, key: str) -> str:

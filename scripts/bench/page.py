@@ -3,9 +3,10 @@
 from dataclasses import asdict
 from typing import Any
 
-from bench.measure import Quantity, Row, Spread
 from rich.console import Console
 from rich.table import Table
+
+from bench.measure import Quantity, Row, Spread
 
 COLUMNS = ("task", "contestant", "CPU µs", "wall µs", "speed, CPU time", "speed, wall", "score", "goal", "verdict")
 
@@ -16,8 +17,9 @@ Written by `python scripts/benchmark.py --json docs/benchmark.json --page docs/b
 Contestants take turns in one process, one torch thread; a *speed* is the median over the rounds of the ratio to the
 first row of the task, [lowest – highest], and larger is faster. Processor time comes first: the wall clock also
 measures whoever else uses the machine. Training is timed whole, from building the agent to its end. lit_rl writes
-TensorBoard events and checkpoints in that time; Stable-Baselines3 and the loops written by hand (`scripts/bench/minimal.py`)
-write nothing. The *score* is the mean return of the last training episodes; a speed without learning does not count.
+TensorBoard events and checkpoints in that time; Stable-Baselines3 and the loops written by hand
+(`scripts/bench/minimal.py`) write nothing. The *score* is the mean return of the last training episodes; a speed
+without learning does not count.
 """
 
 
@@ -32,7 +34,17 @@ def cells(entry: dict[str, Any]) -> tuple[str, ...]:
     """One line of the table."""
     goal = "" if entry["goal"] is None else f"{entry['goal']:g}"
     if entry["kind"] == "quantity":
-        return (entry["task"], entry["name"], "", "", f"{entry['value']:,.2f} {entry['unit']}", "", "", goal, entry["verdict"])
+        return (
+            entry["task"],
+            entry["name"],
+            "",
+            "",
+            f"{entry['value']:,.2f} {entry['unit']}",
+            "",
+            "",
+            goal,
+            entry["verdict"],
+        )
     cpu, wall, score = (entry[key] and Spread(*entry[key]) for key in ("cpu_ratio", "wall_ratio", "score"))
     return (
         entry["task"],

@@ -13,10 +13,10 @@ from statistics import mean
 from typing import Any
 
 import gymnasium
-from bench import minimal
-from bench.measure import Row, Sample, compare, timed
 from lightning.pytorch import Callback, seed_everything
 
+from bench import minimal
+from bench.measure import Row, Sample, compare, timed
 from lit_rl import DQN, MLP, PPO, SAC, Agent, Env, Replay, Rollouts, Trainer
 from lit_rl.algorithms.policy_gradient.ppo import ActorCritic
 from lit_rl.optimizer import Optimizer
@@ -78,12 +78,12 @@ def train_lit_rl(build: Callable[[], Agent], steps: int, seed: int) -> list[floa
     epochs = max(1, steps // agent.data.env_steps_per_epoch(agent.env.num_envs))
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        trainer = Trainer(
-            folder, epochs, callbacks=[returns], limit_val_batches=0, enable_progress_bar=False
-        )
+        trainer = Trainer(folder, epochs, callbacks=[returns], limit_val_batches=0, enable_progress_bar=False)
         trainer.fit(agent)
     if agent.env_steps != steps:
-        raise ValueError(f"{type(agent).__name__} took {agent.env_steps} of {steps} steps: choose a multiple of its epoch")
+        raise ValueError(
+            f"{type(agent).__name__} took {agent.env_steps} of {steps} steps: choose a multiple of its epoch"
+        )
     return returns.returns
 
 

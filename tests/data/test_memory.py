@@ -122,7 +122,10 @@ def test_layouts() -> None:
     assert small.store_next and not large.store_next
     assert large.rows.itemsize < 2 * 576 and large.rows["obs"].dtype == np.uint8
     for space in SPACES.values():
-        offsets = [offset for _, offset in ReplayMemory(20, 2, space, ACTIONS, GAMMA).layout.dtype.fields.values()]
+        offsets = [
+            offset
+            for _, offset in (field[:2] for field in ReplayMemory(20, 2, space, ACTIONS, GAMMA).layout.fields.values())
+        ]
         assert all(offset % 8 == 0 for offset in offsets)
 
 
