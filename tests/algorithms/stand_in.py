@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from lightning.pytorch import seed_everything
+from lightning.pytorch.core.optimizer import LightningOptimizer
 
 import lit_rl
 from lit_rl.agent import Agent
@@ -27,9 +28,16 @@ class Learnt(Experience):
         self.index, self.td_error = index, td_error.detach()
 
 
+class Direct(LightningOptimizer):
+    """Steps without asking a strategy."""
+
+    def step(self, closure: Any = None) -> Any:  # type: ignore[override]
+        return self._optimizer.step()
+
+
 def detached(agent: Agent) -> Agent:
     """Let ``loss`` and ``update`` run without a trainer, with a real optimiser."""
-    optimizer = agent.configure_optimizers()
+    optimizer = Direct(agent.configure_optimizers())
     agent.optimizers = lambda: optimizer  # type: ignore[method-assign]
     agent.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign, assignment]
     agent._experience = Learnt()  # type: ignore[assignment]
