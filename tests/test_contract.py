@@ -145,9 +145,9 @@ class SaveAt(Callback):
 def check_resume(name: str, folder: Path, epochs: int = 2, **arguments: Any) -> None:
     """A run that is saved on its way, against fresh agents that go on from each of its checkpoints."""
     seed_everything(11, verbose=False)
-    save, validation = SaveAt(folder, (0, 1, 3)), {"limit_val_batches": 1, "check_val_every_n_epoch": 1}
+    save, validation = SaveAt(folder, (0, 3)), {"limit_val_batches": 1, "check_val_every_n_epoch": 1}
     straight = fitted(tiny(name, **arguments), folder, epochs, callbacks=[save], **validation)
-    assert len(save.paths) >= 2 * epochs
+    assert len(save.paths) >= epochs + 1
     for path in save.paths[:-1]:  # nothing is left to do after the last
         seed_everything(99, verbose=False)
         torch.rand(7), np.random.rand(7)
@@ -156,6 +156,7 @@ def check_resume(name: str, folder: Path, epochs: int = 2, **arguments: Any) -> 
         assert differences(straight, end.state) == [], path.parent.name
 
 
+@pytest.mark.medium
 @each_agent
 def test_resumes_bit_for_bit(name: str, tmp_path: Path) -> None:
     check_resume(name, tmp_path)

@@ -7,25 +7,40 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from lightning.pytorch import seed_everything
+from lightning.pytorch.core.optimizer import LightningOptimizer
 
 import lit_rl
 from lit_rl.agent import Agent
 from lit_rl.batch import Transition
+from lit_rl.data.experience import Experience, Round
 
 
-class Learnt:
+class Learnt(Experience):
     """Takes what a memory would: the rows learnt from and their TD errors."""
+
+    def __init__(self) -> None:
+        super().__init__(1, 1)
+
+    def next_round(self) -> Round:
+        raise NotImplementedError
 
     def learnt(self, index: torch.Tensor, td_error: torch.Tensor) -> None:
         self.index, self.td_error = index, td_error.detach()
 
 
+class Direct(LightningOptimizer):
+    """Steps without asking a strategy."""
+
+    def step(self, closure: Any = None) -> Any:  # type: ignore[override]
+        return self._optimizer.step()
+
+
 def detached(agent: Agent) -> Agent:
     """Let ``loss`` and ``update`` run without a trainer, with a real optimiser."""
-    optimizer = agent.configure_optimizers()
+    optimizer = Direct(agent.configure_optimizers())
     agent.optimizers = lambda: optimizer  # type: ignore[method-assign]
     agent.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign, assignment]
-    agent.experience = Learnt()  # type: ignore[assignment]
+    agent._experience = Learnt()  # type: ignore[assignment]
     return agent
 
 

@@ -113,7 +113,7 @@ def q_star(gamma: float) -> np.ndarray:
 
 
 @pytest.mark.medium
-@pytest.mark.parametrize("fields", [{}, {"prioritized": Prioritized(beta=1.0)}])
+@pytest.mark.parametrize("fields", [{}, pytest.param({"prioritized": Prioritized(beta=1.0)}, marks=pytest.mark.slow)])
 def test_the_chain_is_solved_to_q_star(fields: dict, tmp_path: Path) -> None:
     """Formula sheet 7.1b: one-hot features, max |q − q*| < 0.05; it fails where truncation cuts the bootstrap."""
     data = Replay(2400, 256, 0.25, warmup=400, steps_per_epoch=2400, steps_per_batch=1000, **fields)

@@ -94,7 +94,7 @@ def test_wrong_arguments(wrong: dict) -> None:
         agent(**wrong)
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 def test_the_optimum_of_a_quadratic_bandit(tmp_path: Path) -> None:
     """Formula sheet 15.6.5a: q = −(a − m)²/2c gives N(m, αc); α = 0.2, c = 0.5: σ = 0.316."""
     data = Replay(2000, 128, 0.5, warmup=400, steps_per_epoch=1600, steps_per_batch=1000, steps_per_round=8)
