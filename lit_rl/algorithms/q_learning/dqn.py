@@ -94,6 +94,7 @@ class DQN(Agent):
         head = DuellingHead(width, actions) if duelling else linear_head(width, actions, gain)
         self.policy = EpsilonGreedyPolicy(body, head, as_schedule(epsilon))
         self.q_target = copy.deepcopy(self.q).requires_grad_(False)
+        self.has_buffers = any(True for _ in self.q_target.buffers())  # asking costs 5 % of an update
 
     @property
     def q(self) -> torch.nn.Sequential:
@@ -113,12 +114,12 @@ class DQN(Agent):
 
     def after_update(self) -> None:
         """(3)."""
-        q = self.q
         if self.tau < 1:
-            polyak_update(self.q_target.parameters(), q.parameters(), self.tau)
+            polyak_update(self.q_target.parameters(), self.q.parameters(), self.tau)
         elif self.updates % self.target_update_every == 0:
-            hard_update(self.q_target.parameters(), q.parameters())
-        hard_update(self.q_target.buffers(), q.buffers())
+            hard_update(self.q_target.parameters(), self.q.parameters())
+        if self.has_buffers:
+            hard_update(self.q_target.buffers(), self.q.buffers())
 
     def schedules(self) -> dict[str, float]:
         """ε."""
