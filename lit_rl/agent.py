@@ -3,15 +3,17 @@
 import inspect
 import math
 import os
+import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
+from lit_rl.batch import unstack
 from lit_rl.data.episodes import EpisodeResults, Episodes
 from lit_rl.data.experience import Experience, Rounds
 from lit_rl.envs.recipe import Env
@@ -42,6 +44,7 @@ class Agent(LightningModule, ABC):
     """Names of the gymnasium spaces it can act in."""
 
     policy: Policy
+    _given: tuple[tuple[Any, ...], dict[str, Any]]
 
     def __new__(cls, *arguments: Any, **named: Any) -> "Agent":
         """Keep the constructor's arguments as given: checkpoints rebuild the agent from them."""
@@ -66,8 +69,9 @@ class Agent(LightningModule, ABC):
         self.optimizer = optimizer
         self.learning_rate = as_schedule(optimizer.lr)
         self.metrics = Record()
-        self.experience: Experience | None = None
+        self._experience: Experience | None = None
         self.base_seed = 0
+        self.run = ""  # tells this run's replay folders from those of others
         self._saved: dict[str, Any] | None = None  # from a checkpoint, until the data set opens
         kind = type(self.env.action_space).__name__
         if kind not in self.action_spaces:
@@ -138,11 +142,6 @@ class Agent(LightningModule, ABC):
         _, *arguments = bound.arguments.items()  # but self
         return {**dict(arguments), "env": self.env}
 
-    @property
-    def checkpoint_folder(self) -> Path:
-        """Where the checkpoint that is being written will stand."""
-        return Path(getattr(self.trainer, "saving_to", None) or self.trainer.default_root_dir)
-
     # The loop
 
     def training_step(self, batch: Rounds, batch_idx: int) -> None:
@@ -153,13 +152,13 @@ class Agent(LightningModule, ABC):
             for minibatch in self.minibatches(data):
                 self.update(minibatch)
         last = batch_idx + 1 == self.trainer.num_training_batches
-        if last or (batch_idx + 1) % self.trainer.log_every_n_steps == 0:
+        if last or (batch_idx + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self._write_metrics()
 
     def update(self, minibatch: Any) -> None:
         """One backward and one optimiser step on the sum of the loss terms."""
         terms = self.loss(minibatch)
-        optimizer = self.optimizers()
+        optimizer = self.lightning_optimizer
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         for parameter in parameters:  # what optimizer.zero_grad() does, at a tenth of its cost
             parameter.grad = None
@@ -187,7 +186,7 @@ class Agent(LightningModule, ABC):
 
     def _set_learning_rate(self) -> None:
         rate = self.learning_rate(self.env_steps)
-        for group in self.optimizers().param_groups:
+        for group in self.lightning_optimizer.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
 
     def _write_metrics(self) -> None:
@@ -201,19 +200,43 @@ class Agent(LightningModule, ABC):
         """Scheduled numbers worth plotting, such as ε."""
         return {}
 
+    @property
+    def lightning_optimizer(self) -> LightningOptimizer:
+        """The one optimiser, as Lightning wraps it."""
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)
+        return optimizer
+
     # Data
+
+    @property
+    def experience(self) -> Experience:
+        """What it learns from, while it trains.
+
+        Raises:
+            RuntimeError: it is not open.
+        """
+        if self._experience is None:
+            raise RuntimeError(f"{type(self).__name__} has no experience open: Trainer.fit opens it, and closes it")
+        return self._experience
+
+    @property
+    def has_experience(self) -> bool:
+        """Whether there is an open :attr:`experience`."""
+        return self._experience is not None
 
     def train_dataloader(self) -> Experience:
         """Open the experience, where a checkpoint left it if there is one."""
-        if self.experience is None:
+        if self._experience is None:
             seed = int(os.environ.get("PL_GLOBAL_SEED", torch.initial_seed() % 2**31))
             if self._saved is not None:
                 seed = self._saved["seed"]
             self.base_seed = seed
-            self.experience = self.data.open(self.env, self.policy, self.gamma, seed, self.trainer.global_rank)
+            self.run = self.trainer.strategy.broadcast(secrets.token_hex(4))
+            self._experience = self.data.open(self.env, self.policy, self.gamma, seed, self.trainer.global_rank)
             if self._saved is not None:
                 load_state(self, self._saved)
-        return self.experience
+        return self._experience
 
     def val_dataloader(self) -> Any:
         """Greedy episodes."""
@@ -230,15 +253,8 @@ class Agent(LightningModule, ABC):
         self._log_episodes("test", batch)
 
     def _log_episodes(self, stage: str, batch: EpisodeResults) -> None:
-        returns = batch.returns
-        values = {
-            f"{stage}/return": returns.mean(),
-            f"{stage}/return_std": returns.std(correction=0),
-            f"{stage}/return_min": returns.min(),
-            f"{stage}/return_max": returns.max(),
-            f"{stage}/length": batch.lengths.float().mean(),
-        }
-        self.log_dict(values, sync_dist=True, batch_size=len(returns), on_epoch=True)
+        values = {f"{stage}/{name}": value for name, value in batch.summary().items()}
+        self.log_dict(values, sync_dist=True, batch_size=len(batch.returns), on_epoch=True)
         self.log("step", float(self.env_steps), batch_size=1, on_epoch=True)  # the x-axis of every plot
 
     # Life
@@ -268,24 +284,13 @@ class Agent(LightningModule, ABC):
     def teardown(self, stage: str) -> None:
         """Close the environments."""
         self._close()
+        self._saved = None  # a test or validation of a checkpoint resumes nothing
 
     def on_exception(self, exception: BaseException) -> None:
         """Teardown does not run after an exception."""
         self._close()
 
     def _close(self) -> None:
-        if self.experience is not None:
-            self.experience.close()
-            self.experience = None
-
-
-def unstack(data: Any) -> Iterator[Any]:
-    """Slices of a named tuple of tensors (or dicts of them) along the leading axis."""
-    if isinstance(data, Tensor):
-        yield from data.unbind(0)
-    elif isinstance(data, dict):
-        for row in zip(*(unstack(value) for value in data.values()), strict=True):
-            yield dict(zip(data, row, strict=True))
-    else:
-        for row in zip(*(unstack(field) for field in data), strict=True):
-            yield type(data)(*row)
+        if self._experience is not None:
+            self._experience.close()
+            self._experience = None

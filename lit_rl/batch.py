@@ -23,7 +23,7 @@ environment names them, are the boolean entry ``"action_mask"`` of that dict, so
 sampled and bootstrapped with the observation that they belong to.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar, Union
 
 import torch
@@ -81,6 +81,18 @@ def map_tensors(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
 def select(tree: Tree, index: Any) -> Tree:
     """``tensor[index]`` for every tensor of a tree."""
     return map_tensors(lambda tensor: tensor[index], tree)
+
+
+def unstack(data: Any) -> Iterator[Any]:
+    """Slices of a named tuple of tensors (or dicts of them) along the leading axis."""
+    if isinstance(data, Tensor):
+        yield from data.unbind(0)
+    elif isinstance(data, dict):
+        for row in zip(*(unstack(value) for value in data.values()), strict=True):
+            yield dict(zip(data, row, strict=True))
+    else:
+        for row in zip(*(unstack(field) for field in data), strict=True):
+            yield type(data)(*row)
 
 
 def to_device(tree: Tree, device: torch.device) -> Tree:

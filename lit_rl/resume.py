@@ -29,7 +29,7 @@ def save_state(agent: "Agent", checkpoint: dict[str, Any]) -> None:
     }
     mine: dict[str, Any] = {"random": random_state(), "data": None}
     folder = None
-    if agent.experience is not None:
+    if agent.has_experience:
         mine["data"] = agent.experience.snapshot()
         folder = _save_replay(agent)
     checkpoint["lit_rl"] = {
@@ -70,6 +70,7 @@ def load_state(agent: "Agent", saved: dict[str, Any]) -> None:
     if state is None:
         raise ValueError("the checkpoint holds no state of environments and replay: it was written outside training")
     if saved["replay"] is not None:
+        assert trainer.ckpt_path is not None
         folder = Path(trainer.ckpt_path).parent / saved["replay"] / f"rank{trainer.global_rank}"
         if not folder.is_dir():
             raise ValueError(
@@ -125,9 +126,13 @@ def _gather(mine: dict[str, Any], world_size: int) -> list[dict[str, Any]]:
 
 
 def _save_replay(agent: "Agent") -> str | None:
-    """Write this rank's replay once per moment, however many checkpoints name it."""
-    name = f"replay-{agent.env_steps}"
-    folder = agent.checkpoint_folder / name / f"rank{agent.trainer.global_rank}"
+    """Write this rank's replay once per moment, however many checkpoints name it.
+
+    The run is part of the name: another one may have left a replay of as many steps in the same folder.
+    """
+    name = f"replay-{agent.env_steps}-{agent.run}"
+    beside = Path(getattr(agent.trainer, "saving_to", None) or agent.trainer.default_root_dir)
+    folder = beside / name / f"rank{agent.trainer.global_rank}"
     if folder.is_dir():
         return name
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -37,6 +37,8 @@ class Trainer(LightningTrainer):
         arguments: any other argument of :class:`lightning.pytorch.Trainer`.
     """
 
+    callbacks: list[Callback]
+
     def __init__(
         self,
         directory: str = "runs/default",

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 warnings.filterwarnings("ignore", category=UserWarning)
 
 import torch  # noqa: E402
+
 from bench.measure import machine  # noqa: E402
 from bench.micro import PARTS  # noqa: E402
 from bench.page import page, record, show  # noqa: E402

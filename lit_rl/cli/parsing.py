@@ -56,6 +56,7 @@ class CommandLine(LightningCLI):
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """The parser, which knows the agent's class for its complaints."""
         parser = super().init_parser(**kwargs)
+        assert isinstance(parser, OneLineParser)
         parser.complain = True
         parser.agent_class = self.agent_class
         return parser
@@ -164,7 +165,8 @@ def _find_agent(name: str) -> type:
 
 
 def _subclasses(kind: type) -> list[type]:
-    return [found for child in kind.__subclasses__() for found in (child, *_subclasses(child))]
+    children: list[type] = kind.__subclasses__()
+    return [found for child in children for found in (child, *_subclasses(child))]
 
 
 def _as_arguments(word: str | dict[str, Any]) -> list[str]:

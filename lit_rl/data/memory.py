@@ -9,36 +9,10 @@ import torch
 from torch import Tensor
 
 from lit_rl.batch import Rollout, Transition
-from lit_rl.data.arrays import parts
+from lit_rl.data.arrays import part, parts
+from lit_rl.data.layout import field_name, row_layout
 
 STORE_NEXT_UP_TO = 512  # bytes of an observation; larger ones are read from the row that follows
-
-
-def row_layout(observation_space: gymnasium.Space, action_space: gymnasium.Space, store_next: bool) -> np.dtype:
-    """A structured dtype whose fields are aligned to 8 bytes, so that each column is a tensor over the same memory."""
-    fields: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
-    for key, part in parts(observation_space).items():
-        fields[_field("obs", key)] = part
-    if store_next:
-        for key, part in parts(observation_space).items():
-            fields[_field("next_obs", key)] = part
-    fields["action"] = parts(action_space)[""]
-    for name in ("log_prob", "reward", "discount"):
-        fields[name] = (np.dtype(np.float32), ())
-    fields["done"] = (np.dtype(bool), ())
-    fields["final"] = (np.dtype(np.int32), ())  # slot of the final observation, where it is kept apart; else −1
-    offsets, offset = [], 0
-    for dtype, shape in fields.values():
-        offsets.append(offset)
-        offset += -(-dtype.itemsize * int(np.prod(shape)) // 8) * 8
-    return np.dtype(
-        {
-            "names": list(fields),
-            "formats": [(part, shape) for part, shape in fields.values()],
-            "offsets": offsets,
-            "itemsize": offset,
-        }
-    )
 
 
 class ReplayMemory:
@@ -82,7 +56,7 @@ class ReplayMemory:
         self._free: list[int] = []
         self._head = np.zeros(num_envs, self._final_dtype())  # observations after the newest rows
         self._gamma = np.float32(gamma)
-        self._names = [(key, _field("obs", key), _field("next_obs", key)) for key in parts(observation_space)]
+        self._names = [(key, field_name("obs", key), field_name("next_obs", key)) for key in parts(observation_space)]
         self._columns = {name: self.rows[name] for name in self.layout.names}  # type: ignore[union-attr]
         self._opaque = self.rows.view(np.ndarray).view(f"V{self.layout.itemsize}").reshape(-1)
 
@@ -106,7 +80,7 @@ class ReplayMemory:
             self._free.extend(slot for slot in columns["final"][overwritten].reshape(-1).tolist() if slot >= 0)
             columns["final"][when] = -1
         for key, name, next_name in self._names:
-            obs = rollout.obs[key] if key else rollout.obs  # type: ignore[index]
+            obs = part(rollout.obs, key)
             columns[name][when] = obs[:-1]
             if not self.store_next:
                 self._head[name] = obs[-1]
@@ -114,14 +88,14 @@ class ReplayMemory:
             following: Any = obs[1:]
             if len(rollout.final_index):
                 following = np.array(following)
-                final = rollout.final_obs[key] if key else rollout.final_obs  # type: ignore[index]
+                final = part(rollout.final_obs, key)
                 following.reshape(-1, *following.shape[2:])[rollout.final_index] = final
             columns[next_name][when] = following
         columns["action"][when] = rollout.action
         columns["log_prob"][when] = rollout.log_prob
         columns["reward"][when] = rollout.reward
-        columns["discount"][when] = self._gamma * ~rollout.terminated
-        columns["done"][when] = rollout.terminated | rollout.truncated
+        columns["discount"][when] = self._gamma * ~np.asarray(rollout.terminated)
+        columns["done"][when] = np.asarray(rollout.terminated) | np.asarray(rollout.truncated)
         if not self.store_next and len(rollout.final_index):
             self._keep_finals(rollout, times)
         first = self.cursor * self.num_envs
@@ -210,7 +184,7 @@ class ReplayMemory:
 
     def _observation(self, rows: np.ndarray, name: str) -> Any:
         if isinstance(self.observation_space, gymnasium.spaces.Dict):
-            return {key: _column(rows, _field(name, key)) for key in self.observation_space.spaces}
+            return {key: _column(rows, field_name(name, key)) for key in self.observation_space.spaces}
         return _column(rows, name)
 
     def _newer(self, index: np.ndarray) -> np.ndarray:
@@ -251,7 +225,7 @@ class ReplayMemory:
         return found if isinstance(self.observation_space, gymnasium.spaces.Dict) else found[""]
 
     def _final_dtype(self) -> np.dtype:
-        return np.dtype([(_field("obs", key), *part) for key, part in parts(self.observation_space).items()])
+        return np.dtype([(field_name("obs", key), *part) for key, part in parts(self.observation_space).items()])
 
     def _keep_finals(self, rollout: Rollout, times: np.ndarray) -> None:
         count = len(rollout.final_index)
@@ -264,17 +238,13 @@ class ReplayMemory:
             self._free.extend(range(old, len(grown)))
         slots = np.array([self._free.pop() for _ in range(count)])
         for key, name, _ in self._names:
-            self._finals[name][slots] = rollout.final_obs[key] if key else rollout.final_obs  # type: ignore[index]
+            self._finals[name][slots] = part(rollout.final_obs, key)
         step, env = np.divmod(np.asarray(rollout.final_index), self.num_envs)
         self._columns["final"][times[step], env] = slots
 
 
 def _column(rows: np.ndarray, name: str) -> Tensor:
     return torch.from_numpy(rows[name])
-
-
-def _field(name: str, key: str) -> str:
-    return f"{name}/{key}" if key else name
 
 
 def _refuse_what_does_not_fit(needed: int, in_memory: bool) -> None:

@@ -112,7 +112,7 @@ class BernoulliPolicy(NetworkPolicy):
         on = np.exp(-np.logaddexp(0.0, -outputs))
         action = (rng.random(outputs.shape, dtype=np.float32) < on) if explore else (outputs > 0)
         log_prob = -np.logaddexp(0.0, np.where(action, -outputs, outputs)).sum(-1)
-        return action.astype(np.int8).reshape(len(outputs), *self.shape), log_prob
+        return action.astype(np.int8).reshape(outputs.shape[0], *self.shape), log_prob
 
     def log_prob(self, outputs: Tensor, obs: Observation, action: Tensor) -> Tensor:
         """log π(a|s) [B] of switches [B, *shape], given the logits [B, A]."""
@@ -125,7 +125,7 @@ class BernoulliPolicy(NetworkPolicy):
     def greedy(self, obs: Observation) -> Tensor:
         """See :meth:`NetworkPolicy.greedy`."""
         outputs = self.outputs(obs)
-        return (outputs > 0).to(torch.int8).reshape(len(outputs), *self.shape)
+        return (outputs > 0).to(torch.int8).reshape(outputs.shape[0], *self.shape)
 
 
 def best_action(values: Tensor, mask: Tensor | None) -> Tensor:

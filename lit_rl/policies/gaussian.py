@@ -37,13 +37,13 @@ class GaussianPolicy(NetworkPolicy):
     def choose(self, outputs: np.ndarray, obs: Any, rng: np.random.Generator, explore: bool) -> Any:
         """See :meth:`NetworkPolicy.choose`."""
         if not explore:
-            return outputs.reshape(len(outputs), *self.shape), np.zeros(len(outputs), np.float32)
+            return outputs.reshape(outputs.shape[0], *self.shape), np.zeros(len(outputs), np.float32)
         noise = rng.standard_normal(outputs.shape, dtype=np.float32)
         action = outputs + np.exp(self._log_std_now) * noise
         log_prob = -0.5 * (noise * noise).sum(-1) - (
             self._log_std_now.sum() + 0.5 * noise.shape[-1] * math.log(2 * math.pi)
         )
-        return action.reshape(len(outputs), *self.shape), log_prob
+        return action.reshape(outputs.shape[0], *self.shape), log_prob
 
     def log_prob(self, outputs: Tensor, obs: Observation, action: Tensor) -> Tensor:
         """log N(a; mean, σ²) [B], summed over the dimensions of actions [B, A], given the means [B, A]."""
@@ -56,7 +56,7 @@ class GaussianPolicy(NetworkPolicy):
     def greedy(self, obs: Observation) -> Tensor:
         """The mean [B, A]."""
         outputs = self.outputs(obs)
-        return outputs.reshape(len(outputs), *self.shape)
+        return outputs.reshape(outputs.shape[0], *self.shape)
 
 
 class SquashedGaussianPolicy(NetworkPolicy):
@@ -87,7 +87,7 @@ class SquashedGaussianPolicy(NetworkPolicy):
             squash = 2 * (math.log(2) - mean - np.logaddexp(0.0, -2 * mean)) + np.log(self._half_width)
             log_prob = (-0.5 * (noise * noise + math.log(2 * math.pi)) - log_std - squash).sum(-1).astype(np.float32)
         action = self._centre + self._half_width * np.tanh(mean)
-        return action.reshape(len(outputs), *self.shape), log_prob
+        return action.reshape(outputs.shape[0], *self.shape), log_prob
 
     def sample(self, obs: Observation) -> tuple[Tensor, Tensor]:
         """Reparameterised actions [B, A] and log π(a|s) [B]: gradients flow to the policy through both."""
@@ -96,9 +96,9 @@ class SquashedGaussianPolicy(NetworkPolicy):
         action, _, log_prob = squashed_gaussian_sample(
             mean, log_std, torch.randn_like(mean), self.half_width, self.centre
         )
-        return action.reshape(len(mean), *self.shape), log_prob
+        return action.reshape(mean.shape[0], *self.shape), log_prob
 
     def greedy(self, obs: Observation) -> Tensor:
         """The squashed mean [B, A]."""
         mean, _ = self.outputs(obs).chunk(2, dim=-1)
-        return (self.centre + self.half_width * torch.tanh(mean)).reshape(len(mean), *self.shape)
+        return (self.centre + self.half_width * torch.tanh(mean)).reshape(mean.shape[0], *self.shape)

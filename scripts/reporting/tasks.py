@@ -46,7 +46,9 @@ class Requirement:
 
     def within(self, value: float) -> bool:
         """Whether one number keeps the bound; NaN keeps none."""
-        return bool(value >= self.at_least) if self.at_least is not None else bool(value <= self.at_most)
+        if self.at_least is not None:
+            return bool(value >= self.at_least)
+        return self.at_most is not None and bool(value <= self.at_most)
 
     def check(self, values: list[float]) -> tuple[bool, str]:
         """Whether these scores, one per seed, fulfil it, and what was found in words."""

@@ -110,7 +110,7 @@ FOREIGN = {  # class paths outside the allowed packages, wherever they stand
     "callback": [*PPO, "--trainer.callbacks+", "subprocess.Popen"],
     "callback as data": [*PPO, "--trainer.callbacks", "[{class_path: subprocess.Popen, init_args: {args: [ls]}}]"],
     "plugin": [*PPO, "--trainer.plugins", "{class_path: os.system, init_args: {command: touch pwned}}"],
-    "profiler": [*PPO, "--trainer.profiler", "{class_path: subprocess.Popen, init_args: {args: [touch, pwned]}}"],
+    "strategy": [*PPO, "--trainer.strategy", "{class_path: subprocess.Popen, init_args: {args: [touch, pwned]}}"],
     "re-exported": [*PPO, "--trainer.callbacks+", "lit_rl.cli.os.system"],
     "callable": [
         *PPO,

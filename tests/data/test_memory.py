@@ -34,7 +34,7 @@ def stored(stream: Stream, memory: ReplayMemory) -> dict[int, tuple[list[Step], 
 
 
 def fold(history: list[Step], t: int, n_step: int) -> tuple[float, float, Step]:
-    """7.4.2a by the letter: Σ γᵏ r, γᵐ (1 − terminated) and the last step, m = min(n, steps to the end, stored)."""
+    """7.4.2a by the letter: Σ γᵏ r, γᵐ (1 − terminated), the last step; m = min(n, steps to the end, steps stored)."""
     total, factor = 0.0, 1.0
     for step in history[t : t + n_step]:
         total += factor * step.reward
@@ -122,7 +122,10 @@ def test_layouts() -> None:
     assert small.store_next and not large.store_next
     assert large.rows.itemsize < 2 * 576 and large.rows["obs"].dtype == np.uint8
     for space in SPACES.values():
-        offsets = [offset for _, offset in ReplayMemory(20, 2, space, ACTIONS, GAMMA).layout.fields.values()]
+        offsets = [
+            offset
+            for _, offset in (field[:2] for field in ReplayMemory(20, 2, space, ACTIONS, GAMMA).layout.fields.values())
+        ]
         assert all(offset % 8 == 0 for offset in offsets)
 
 

@@ -67,9 +67,9 @@ def observations(rng: np.random.Generator, rows: int, mask: int = 0) -> Any:
 
 
 def tensors(obs: Any) -> Any:
-    if isinstance(obs, dict):
-        return {key: torch.from_numpy(value) for key, value in obs.items()}
-    return torch.from_numpy(obs)
+    return (
+        {key: torch.from_numpy(value) for key, value in obs.items()} if isinstance(obs, dict) else torch.from_numpy(obs)
+    )
 
 
 def no_memory(rows: int) -> np.ndarray:
