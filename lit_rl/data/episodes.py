@@ -13,6 +13,8 @@ from lit_rl.data.arrays import assign, empty, take, tensors
 from lit_rl.envs.recipe import Env
 from lit_rl.policies.policy import Policy
 
+FIRST_INDEX = 1_000_000  # of evaluation's environments: their episodes are none of training's, whatever the seeds
+
 
 class EpisodeResults(NamedTuple):
     """What E episodes came to."""
@@ -73,7 +75,7 @@ class EpisodeData(IterableDataset):
     def play(self) -> EpisodeResults:
         """Play ``count`` episodes; env i plays the episodes i, i + n, i + 2n … of a run with the recipe's seed."""
         count = self.recipe.count
-        envs = self.env.open(num_envs=min(count, 10), seed=self.recipe.seed)
+        envs = self.env.open(num_envs=min(count, 10), seed=self.recipe.seed, first_index=FIRST_INDEX)
         policy, n = self.policy, envs.num_envs
         rng = np.random.default_rng(self.recipe.seed)
         try:

@@ -12,6 +12,7 @@ Differs  All three losses descend in one backward and one optimiser step: they r
 
 import copy
 import math
+from collections.abc import Iterator
 
 import torch
 from gymnasium import spaces
@@ -20,7 +21,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from lit_rl.agent import Agent
-from lit_rl.batch import Transition
+from lit_rl.batch import Transition, unstack
 from lit_rl.data.episodes import Episodes
 from lit_rl.data.replay import Replay, Transitions
 from lit_rl.envs.recipe import Env
@@ -108,6 +109,13 @@ class SAC(Agent):
         self.critics = Critics(net, observation_space, action_space, critics)
         self.critics_target = copy.deepcopy(self.critics).requires_grad_(False)
         self.log_alpha = torch.nn.Parameter(torch.tensor(math.log(alpha or 1.0)), requires_grad=alpha is None)
+
+    def minibatches(self, data: Transition) -> Iterator[Transition]:
+        """One per update; all of them count in the normalisers, where there are any."""
+        if len(data.reward):
+            self.policy.body.update_statistics(data.obs)
+            self.critics.update_statistics(data.obs, data.action)
+        yield from unstack(data)
 
     def loss(self, batch: Transition) -> dict[str, Tensor]:
         """(1)-(4)."""

@@ -10,6 +10,7 @@ Differs  Adam for RMSProp. Illegal actions are left out of the maximum in (1). w
 """
 
 import copy
+from collections.abc import Iterator
 
 import torch
 from gymnasium import spaces
@@ -17,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lit_rl.agent import Agent
-from lit_rl.batch import Transition
+from lit_rl.batch import Transition, unstack
 from lit_rl.data.episodes import Episodes
 from lit_rl.data.replay import Replay, Transitions
 from lit_rl.envs.recipe import Env
@@ -100,6 +101,12 @@ class DQN(Agent):
     def q(self) -> torch.nn.Sequential:
         """q(s, ·; θ), the network of the policy."""
         return torch.nn.Sequential(self.policy.body, self.policy.head)
+
+    def minibatches(self, data: Transition) -> Iterator[Transition]:
+        """One per update; all of them count in the normaliser, where there is one."""
+        if len(data.reward):
+            self.policy.body.update_statistics(data.obs)
+        yield from unstack(data)
 
     def loss(self, batch: Transition) -> dict[str, Tensor]:
         """(1)-(2)."""
