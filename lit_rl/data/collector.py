@@ -37,6 +37,7 @@ class Collector:
         """
         policy = policy or self.policy
         policy.refresh()
+        version = int(self.policy.version)  # in a worker the weights may move on while it acts
         if self._obs is None:
             self._obs = self.envs.reset()
         count = self.num_envs
@@ -82,7 +83,7 @@ class Collector:
             final_obs=join(final_obs, self.envs.observation_space),
             final_index=np.concatenate(final_index) if final_index else np.empty(0, np.int64),  # type: ignore[arg-type]
             state=first_state,  # type: ignore[arg-type]
-            version=np.array(int(policy.version)),  # type: ignore[arg-type]
+            version=np.array(version),  # type: ignore[arg-type]
         )
 
     def snapshot(self) -> dict[str, Any]:

@@ -130,6 +130,18 @@ class ReplayMemory:
         self.filled = min(self.filled + steps, self.length)
         return (times[:, None] * self.num_envs + np.arange(self.num_envs)).reshape(-1)
 
+    def cut(self) -> None:
+        """The streams break off here, as by a time limit: what is added next opens new episodes."""
+        if self.filled == 0:
+            return
+        newest = (self.cursor - 1) % self.length
+        going = np.flatnonzero(~self.rows["done"][newest])
+        self.rows["done"][newest] = True
+        if not self.store_next:
+            slots = self._slots(len(going))
+            self._finals[slots] = self._head[going]
+            self.rows["final"][newest, going] = slots
+
     def uniform(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """Flat indices [count] of stored rows, uniform with replacement."""
         return rng.integers(0, len(self), count)
@@ -263,8 +275,8 @@ class ReplayMemory:
     def _final_dtype(self) -> np.dtype:
         return np.dtype([(key or "obs", dtype, shape) for key, (dtype, shape) in parts(self.observation_space).items()])
 
-    def _keep_finals(self, rollout: Rollout, times: np.ndarray) -> None:
-        count = len(rollout.final_index)
+    def _slots(self, count: int) -> np.ndarray:
+        """Free places [count] for final observations."""
         missing = count - len(self._free)
         if missing > 0:
             old = len(self._finals)
@@ -272,7 +284,10 @@ class ReplayMemory:
             grown[:old] = self._finals
             self._finals = grown
             self._free.extend(range(old, len(grown)))
-        slots = np.array([self._free.pop() for _ in range(count)])
+        return np.array([self._free.pop() for _ in range(count)], np.int64)
+
+    def _keep_finals(self, rollout: Rollout, times: np.ndarray) -> None:
+        slots = self._slots(len(rollout.final_index))
         for key in parts(self.observation_space):
             self._finals[key or "obs"][slots] = rollout.final_obs[key] if key else rollout.final_obs  # type: ignore[index]
         step, env = np.divmod(np.asarray(rollout.final_index), self.num_envs)
