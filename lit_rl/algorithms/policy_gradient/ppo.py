@@ -109,7 +109,7 @@ class PPO(Agent):
         split = self._segments if self.networks.recurrent else self._rows
         for _ in range(self.epochs):
             yield from split(data, now.log_prob, advantage, target)
-            if self.target_kl is not None and float(self._last_kl) > 1.5 * self.target_kl:
+            if self.target_kl is not None and self.mean_over_ranks(self._last_kl) > 1.5 * self.target_kl:
                 return
 
     def advantages(self, data: Rollout, now: Evaluation) -> tuple[Tensor, Tensor]:
@@ -122,7 +122,7 @@ class PPO(Agent):
         corrected = vtrace(
             data.reward, now.value, now.next_value, discount, data.done, log_ratio=log_ratio, lam=self.lam
         )
-        self.record(lag=float(self.updates - int(data.version)), rho=corrected.rho.mean())
+        self.record(rho=corrected.rho.mean())
         return corrected.advantage, corrected.target
 
     def _rows(self, data: Rollout, log_prob: Tensor, advantage: Tensor, target: Tensor) -> Iterator[Minibatch]:
@@ -149,6 +149,7 @@ class PPO(Agent):
         """(2)-(4)."""
         outputs, value = self.networks(batch.obs, batch.state, batch.start)
         obs = batch.obs if batch.start is None else map_tensors(lambda tensor: tensor.flatten(0, 1), batch.obs)
+        outputs, value = outputs.float(), value.float()  # under mixed precision too, ρ begins at 1
         log_ratio = self.policy.log_prob(outputs, obs, batch.action) - batch.log_prob  # (2)
         entropy = self.policy.entropy(outputs, obs).mean()
         advantage = (batch.advantage - batch.advantage.mean()) / (batch.advantage.std(correction=0) + 1e-8)  # (1)
