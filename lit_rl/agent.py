@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from lit_rl.data.episodes import EpisodeResults, Episodes
@@ -19,6 +19,8 @@ from lit_rl.policies.policy import Policy
 from lit_rl.record import Record
 from lit_rl.resume import load_state, restore_random_state, save_state, seed_process
 from lit_rl.schedules import as_schedule
+
+PRECISIONS = ("32-true", "bf16-mixed", "64-true")
 
 
 class Agent(LightningModule, ABC):
@@ -102,6 +104,10 @@ class Agent(LightningModule, ABC):
     def record(self, **values: Tensor | float) -> None:
         """Take scalars for the plots; they are averaged until the next time the trainer logs."""
         self.metrics.add(values)
+
+    def mean_over_ranks(self, value: Tensor | float) -> float:
+        """For decisions that all ranks must take alike, such as leaving a loop of updates."""
+        return float(self.trainer.strategy.reduce(torch.as_tensor(value, device=self.device), reduce_op="mean"))
 
     # Counters: they live in the policy, which workers share and every file holds
 
@@ -192,7 +198,7 @@ class Agent(LightningModule, ABC):
             seed = int(os.environ.get("PL_GLOBAL_SEED", torch.initial_seed() % 2**31))
             if self._saved is not None:
                 seed = self._saved["seed"]
-            self.base_seed = seed
+            seed = self.base_seed = self.trainer.strategy.broadcast(seed)  # ranks differ by their own number alone
             self.experience = self.data.open(self.env, self.policy, self.gamma, seed, self.trainer.global_rank)
             if self._saved is not None:
                 load_state(self, self._saved)
@@ -222,21 +228,33 @@ class Agent(LightningModule, ABC):
             f"{stage}/length": batch.lengths.float().mean(),
         }
         self.log_dict(values, sync_dist=True, batch_size=len(returns), on_epoch=True)
-        self.log("step", float(self.env_steps), batch_size=1, on_epoch=True)  # the x-axis of every plot
+        # the x-axis of every plot
+        self.log("step", float(self.env_steps), sync_dist=True, batch_size=1, on_epoch=True)
 
     # Life
 
     def setup(self, stage: str) -> None:
-        """Compile the loss where asked to."""
-        if self.optimizer.compile and stage == "fit":
-            self.loss = torch.compile(self.loss)  # type: ignore[method-assign]
+        """Refuse a precision that cannot learn; compile the loss where asked to."""
+        if stage != "fit":
+            return
+        if self.trainer.precision not in PRECISIONS:
+            raise ValueError(
+                f"trainer.precision is {self.trainer.precision}: weights, and the small numbers of a loss, need more "
+                f"digits; use one of {', '.join(PRECISIONS)}"
+            )
+        if self.optimizer.compile:
+            self.loss = torch.compile(type(self).loss.__get__(self))  # type: ignore[method-assign]
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Lightning runs no hook of the module after an exception: a callback closes what is open."""
+        return [_CloseAfterException()]
 
     def on_train_start(self) -> None:
         """Give every process its own random streams, or those of the checkpoint."""
         if self._saved is None:
             seed_process(self.base_seed + self.trainer.global_rank)
         else:
-            restore_random_state(self._saved["ranks"][self.trainer.global_rank]["random"])
+            restore_random_state(self._saved["ranks"][self.trainer.global_rank]["random"], self.device)
             self._saved = None
         self.metrics.start(self.env_steps, self.updates)
 
@@ -250,16 +268,18 @@ class Agent(LightningModule, ABC):
 
     def teardown(self, stage: str) -> None:
         """Close the environments."""
-        self._close()
+        self.close()
 
-    def on_exception(self, exception: BaseException) -> None:
-        """Teardown does not run after an exception."""
-        self._close()
-
-    def _close(self) -> None:
+    def close(self) -> None:
+        """End environments and workers; harmless when repeated."""
         if self.experience is not None:
             self.experience.close()
             self.experience = None
+
+
+class _CloseAfterException(Callback):
+    def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
+        pl_module.close()
 
 
 def unstack(data: Any) -> Iterator[Any]:
