@@ -21,9 +21,13 @@ RECIPES = {
     "Wrapper": "lit_rl.envs.recipe",
     "Rollouts": "lit_rl.data.rollouts",
     "Replay": "lit_rl.data.replay",
+    "Prioritized": "lit_rl.data.priority",
+    "Episodes": "lit_rl.data.episodes",
+    "ActorCritic": "lit_rl.policies.actor_critic",
     "MLP": "lit_rl.nn.body",
     "CNN": "lit_rl.nn.body",
     "Recurrent": "lit_rl.nn.body",
+    "Optimizer": "lit_rl.optimizer",
     "Constant": "lit_rl.schedules",
     "Linear": "lit_rl.schedules",
     "Exponential": "lit_rl.schedules",
@@ -37,7 +41,7 @@ _HOMES = (
         "Agent": "lit_rl.agent",
         "Trainer": "lit_rl.trainer",
         "load": "lit_rl.loading",
-        "allow": "lit_rl.loading",
+        "allow": "lit_rl.envs.allow",
     }
 )
 
@@ -46,15 +50,19 @@ if TYPE_CHECKING:
     from lit_rl.algorithms.actor_critic.sac import SAC as SAC
     from lit_rl.algorithms.policy_gradient.ppo import PPO as PPO
     from lit_rl.algorithms.q_learning.dqn import DQN as DQN
+    from lit_rl.data.episodes import Episodes as Episodes
+    from lit_rl.data.priority import Prioritized as Prioritized
     from lit_rl.data.replay import Replay as Replay
     from lit_rl.data.rollouts import Rollouts as Rollouts
+    from lit_rl.envs.allow import allow as allow
     from lit_rl.envs.recipe import Env as Env
     from lit_rl.envs.recipe import Wrapper as Wrapper
-    from lit_rl.loading import allow as allow
     from lit_rl.loading import load as load
     from lit_rl.nn.body import CNN as CNN
     from lit_rl.nn.body import MLP as MLP
     from lit_rl.nn.body import Recurrent as Recurrent
+    from lit_rl.optimizer import Optimizer as Optimizer
+    from lit_rl.policies.actor_critic import ActorCritic as ActorCritic
     from lit_rl.schedules import Constant as Constant
     from lit_rl.schedules import Exponential as Exponential
     from lit_rl.schedules import Linear as Linear

@@ -1,16 +1,19 @@
 """The one base class: a LightningModule whose batches are rounds of experience."""
 
 import inspect
+import math
 import os
+import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
+from lit_rl.batch import unstack
 from lit_rl.data.episodes import EpisodeResults, Episodes
 from lit_rl.data.experience import Experience, Rounds
 from lit_rl.envs.recipe import Env
@@ -18,9 +21,8 @@ from lit_rl.optimizer import Optimizer
 from lit_rl.policies.policy import Policy
 from lit_rl.record import Record
 from lit_rl.resume import load_state, restore_random_state, save_state, seed_process
+from lit_rl.safeguards import CloseAfterException, check_precision
 from lit_rl.schedules import as_schedule
-
-PRECISIONS = ("32-true", "bf16-mixed", "64-true")
 
 
 class Agent(LightningModule, ABC):
@@ -43,6 +45,13 @@ class Agent(LightningModule, ABC):
     """Names of the gymnasium spaces it can act in."""
 
     policy: Policy
+    _given: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __new__(cls, *arguments: Any, **named: Any) -> "Agent":
+        """Keep the constructor's arguments as given: checkpoints rebuild the agent from them."""
+        agent = super().__new__(cls)
+        object.__setattr__(agent, "_given", (arguments, named))
+        return agent
 
     def __init__(
         self,
@@ -61,8 +70,9 @@ class Agent(LightningModule, ABC):
         self.optimizer = optimizer
         self.learning_rate = as_schedule(optimizer.lr)
         self.metrics = Record()
-        self.experience: Experience | None = None
+        self._experience: Experience | None = None
         self.base_seed = 0
+        self.run = ""  # tells this run's replay folders from those of others
         self._saved: dict[str, Any] | None = None  # from a checkpoint, until the data set opens
         kind = type(self.env.action_space).__name__
         if kind not in self.action_spaces:
@@ -105,10 +115,6 @@ class Agent(LightningModule, ABC):
         """Take scalars for the plots; they are averaged until the next time the trainer logs."""
         self.metrics.add(values)
 
-    def mean_over_ranks(self, value: Tensor | float) -> float:
-        """For decisions that all ranks must take alike, such as leaving a loop of updates."""
-        return float(self.trainer.strategy.reduce(torch.as_tensor(value, device=self.device), reduce_op="mean"))
-
     # Counters: they live in the policy, which workers share and every file holds
 
     @property
@@ -131,13 +137,11 @@ class Agent(LightningModule, ABC):
 
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments by name, the environment with its spaces filled in."""
-        names = inspect.signature(type(self).__init__).parameters
-        return {name: self.hparams[name] for name in names if name in self.hparams} | {"env": self.env}
-
-    @property
-    def checkpoint_folder(self) -> Path:
-        """Where the checkpoint that is being written will stand."""
-        return Path(getattr(self.trainer, "saving_to", None) or self.trainer.default_root_dir)
+        positional, named = self._given
+        bound = inspect.signature(type(self).__init__).bind(self, *positional, **named)
+        bound.apply_defaults()
+        _, *arguments = bound.arguments.items()  # but self
+        return {**dict(arguments), "env": self.env}
 
     # The loop
 
@@ -149,34 +153,41 @@ class Agent(LightningModule, ABC):
             for minibatch in self.minibatches(data):
                 self.update(minibatch)
         last = batch_idx + 1 == self.trainer.num_training_batches
-        if last or (batch_idx + 1) % self.trainer.log_every_n_steps == 0:
+        if last or (batch_idx + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self._write_metrics()
 
     def update(self, minibatch: Any) -> None:
         """One backward and one optimiser step on the sum of the loss terms."""
         terms = self.loss(minibatch)
-        optimizer = self.optimizers()
-        optimizer.zero_grad()
+        optimizer = self.lightning_optimizer
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        for parameter in parameters:  # what optimizer.zero_grad() does, at a tenth of its cost
+            parameter.grad = None
         self.manual_backward(sum(terms.values()))  # type: ignore[arg-type]
-        self._check_and_clip()
+        self._check_and_clip(parameters)
         optimizer.step()
         self.policy.version += 1
         self.after_update()
         self.record(**terms)
 
-    def _check_and_clip(self) -> None:
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters(), self.optimizer.max_grad_norm or float("inf"))
-        if not torch.isfinite(norm):
+    def _check_and_clip(self, parameters: list[Tensor]) -> None:
+        """``clip_grad_norm_`` in two calls, and without the second one where nothing is to be clipped."""
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        size, limit = float(norm), self.optimizer.max_grad_norm
+        if not math.isfinite(size):
             names = [name for name, p in self.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
             raise FloatingPointError(
                 f"gradient of {names[0] if names else 'the loss'} is not finite after {self.updates} updates "
                 f"({self.env_steps} env steps); the weights are still finite: lower lr or look at the rewards"
             )
-        self.record(grad_norm=norm)
+        if limit is not None and size > limit:
+            torch._foreach_mul_(gradients, limit / (norm + 1e-6))
+        self.record(grad_norm=size)
 
     def _set_learning_rate(self) -> None:
         rate = self.learning_rate(self.env_steps)
-        for group in self.optimizers().param_groups:
+        for group in self.lightning_optimizer.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
 
     def _write_metrics(self) -> None:
@@ -190,19 +201,43 @@ class Agent(LightningModule, ABC):
         """Scheduled numbers worth plotting, such as ε."""
         return {}
 
+    @property
+    def lightning_optimizer(self) -> LightningOptimizer:
+        """The one optimiser, as Lightning wraps it."""
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)
+        return optimizer
+
     # Data
+
+    @property
+    def experience(self) -> Experience:
+        """What it learns from, while it trains.
+
+        Raises:
+            RuntimeError: it is not open.
+        """
+        if self._experience is None:
+            raise RuntimeError(f"{type(self).__name__} has no experience open: Trainer.fit opens it, and closes it")
+        return self._experience
+
+    @property
+    def has_experience(self) -> bool:
+        """Whether there is an open :attr:`experience`."""
+        return self._experience is not None
 
     def train_dataloader(self) -> Experience:
         """Open the experience, where a checkpoint left it if there is one."""
-        if self.experience is None:
+        if self._experience is None:
             seed = int(os.environ.get("PL_GLOBAL_SEED", torch.initial_seed() % 2**31))
             if self._saved is not None:
                 seed = self._saved["seed"]
             seed = self.base_seed = self.trainer.strategy.broadcast(seed)  # ranks differ by their own number alone
-            self.experience = self.data.open(self.env, self.policy, self.gamma, seed, self.trainer.global_rank)
+            self.run = self.trainer.strategy.broadcast(secrets.token_hex(4))
+            self._experience = self.data.open(self.env, self.policy, self.gamma, seed, self.trainer.global_rank)
             if self._saved is not None:
                 load_state(self, self._saved)
-        return self.experience
+        return self._experience
 
     def val_dataloader(self) -> Any:
         """Greedy episodes."""
@@ -219,35 +254,22 @@ class Agent(LightningModule, ABC):
         self._log_episodes("test", batch)
 
     def _log_episodes(self, stage: str, batch: EpisodeResults) -> None:
-        returns = batch.returns
-        values = {
-            f"{stage}/return": returns.mean(),
-            f"{stage}/return_std": returns.std(correction=0),
-            f"{stage}/return_min": returns.min(),
-            f"{stage}/return_max": returns.max(),
-            f"{stage}/length": batch.lengths.float().mean(),
-        }
-        self.log_dict(values, sync_dist=True, batch_size=len(returns), on_epoch=True)
-        # the x-axis of every plot
-        self.log("step", float(self.env_steps), sync_dist=True, batch_size=1, on_epoch=True)
+        values = {f"{stage}/{name}": value for name, value in batch.summary().items()}
+        self.log_dict(values, sync_dist=True, batch_size=len(batch.returns), on_epoch=True)
+        self.log("step", float(self.env_steps), sync_dist=True, batch_size=1, on_epoch=True)  # every plot's x-axis
 
     # Life
 
     def setup(self, stage: str) -> None:
         """Refuse a precision that cannot learn; compile the loss where asked to."""
-        if stage != "fit":
-            return
-        if self.trainer.precision not in PRECISIONS:
-            raise ValueError(
-                f"trainer.precision is {self.trainer.precision}: weights, and the small numbers of a loss, need more "
-                f"digits; use one of {', '.join(PRECISIONS)}"
-            )
-        if self.optimizer.compile:
+        if stage == "fit":
+            check_precision(self.trainer.precision)
+        if stage == "fit" and self.optimizer.compile:
             self.loss = torch.compile(type(self).loss.__get__(self))  # type: ignore[method-assign]
 
     def configure_callbacks(self) -> list[Callback]:
-        """Lightning runs no hook of the module after an exception: a callback closes what is open."""
-        return [_CloseAfterException()]
+        """What Lightning adds to the trainer's own."""
+        return [CloseAfterException()]
 
     def on_train_start(self) -> None:
         """Give every process its own random streams, or those of the checkpoint."""
@@ -269,26 +291,10 @@ class Agent(LightningModule, ABC):
     def teardown(self, stage: str) -> None:
         """Close the environments."""
         self.close()
+        self._saved = None  # a test or validation of a checkpoint resumes nothing
 
     def close(self) -> None:
         """End environments and workers; harmless when repeated."""
-        if self.experience is not None:
-            self.experience.close()
-            self.experience = None
-
-
-class _CloseAfterException(Callback):
-    def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
-        pl_module.close()
-
-
-def unstack(data: Any) -> Iterator[Any]:
-    """Slices of a named tuple of tensors (or dicts of them) along the leading axis."""
-    if isinstance(data, Tensor):
-        yield from data.unbind(0)
-    elif isinstance(data, dict):
-        for row in zip(*(unstack(value) for value in data.values()), strict=True):
-            yield dict(zip(data, row, strict=True))
-    else:
-        for row in zip(*(unstack(field) for field in data), strict=True):
-            yield type(data)(*row)
+        if self._experience is not None:
+            self._experience.close()
+            self._experience = None

@@ -23,7 +23,7 @@ environment names them, are the boolean entry ``"action_mask"`` of that dict, so
 sampled and bootstrapped with the observation that they belong to.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar, Union
 
 import torch
@@ -50,6 +50,7 @@ class Rollout(NamedTuple):
 
     @property
     def done(self) -> Tensor:
+        """Where an episode ended [T, N] bool, for whatever reason."""
         return self.terminated | self.truncated
 
 
@@ -63,7 +64,7 @@ class Transition(NamedTuple):
     next_obs: Observation  # [B, ...], the true successor, also at an episode's end
     log_prob: Tensor  # [B], of the behaviour policy
     weight: Tensor  # [B], importance weight of the sampling; 1 when uniform
-    index: Tensor  # [B] int, the row of the memory, for priorities
+    index: Tensor  # type: ignore[assignment]  # [B] int, the row of the memory, for priorities
 
 
 def map_tensors(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
@@ -75,6 +76,23 @@ def map_tensors(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
         return type(tree)(*(map_tensors(function, value) for value in tree))
     return tree
+
+
+def select(tree: Tree, index: Any) -> Tree:
+    """``tensor[index]`` for every tensor of a tree."""
+    return map_tensors(lambda tensor: tensor[index], tree)
+
+
+def unstack(data: Any) -> Iterator[Any]:
+    """Slices of a named tuple of tensors (or dicts of them) along the leading axis."""
+    if isinstance(data, Tensor):
+        yield from data.unbind(0)
+    elif isinstance(data, dict):
+        for row in zip(*(unstack(value) for value in data.values()), strict=True):
+            yield dict(zip(data, row, strict=True))
+    else:
+        for row in zip(*(unstack(field) for field in data), strict=True):
+            yield type(data)(*row)
 
 
 def to_device(tree: Tree, device: torch.device) -> Tree:

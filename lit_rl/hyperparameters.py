@@ -3,11 +3,11 @@
 import inspect
 from dataclasses import fields, is_dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, get_origin
 
 from lit_rl.envs.allow import check
 
-_PLAIN = (bool, int, float, str, type(None))
+_PLAIN = (bool, int, float, str)
 
 
 def to_plain(value: Any, where: str = "hyper_parameters") -> Any:
@@ -16,8 +16,11 @@ def to_plain(value: Any, where: str = "hyper_parameters") -> Any:
     Raises:
         TypeError: anything else, named by ``where``.
     """
-    if isinstance(value, _PLAIN):
+    if value is None or type(value) in _PLAIN:
         return value
+    for kind in _PLAIN:
+        if isinstance(value, kind):  # numpy's float64 and str_ are such; files hold plain ones only
+            return kind(value)
     if is_dataclass(value) and not isinstance(value, type):
         arguments = {f.name: to_plain(getattr(value, f.name), f"{where}.{f.name}") for f in fields(value) if f.init}
         return {"class_path": class_path(type(value)), "init_args": arguments}
@@ -26,7 +29,8 @@ def to_plain(value: Any, where: str = "hyper_parameters") -> Any:
     if isinstance(value, dict):
         return {str(key): to_plain(item, f"{where}.{key}") for key, item in value.items()}
     raise TypeError(
-        f"{where} is a {type(value).__name__}: an agent's arguments are numbers, strings, lists, dicts and recipes (frozen dataclasses)"
+        f"{where} is a {type(value).__name__}: an agent's arguments are numbers, strings, lists, dicts and recipes "
+        f"(frozen dataclasses)"
     )
 
 
@@ -45,7 +49,9 @@ def from_plain(value: Any) -> Any:
     recipe = find_class(value["class_path"])
     if not is_dataclass(recipe):
         raise ValueError(f"{value['class_path']} is no recipe (a frozen dataclass)")
-    return recipe(**{key: from_plain(item) for key, item in value["init_args"].items()})
+    arguments = {key: from_plain(item) for key, item in value["init_args"].items()}
+    tuples = [field.name for field in fields(recipe) if get_origin(field.type) is tuple]  # a file holds lists
+    return recipe(**arguments | {name: tuple(arguments[name]) for name in tuples if name in arguments})
 
 
 def find_class(path: str) -> type:

@@ -5,7 +5,6 @@ from typing import Any
 
 from lit_rl.agent import Agent
 from lit_rl.checkpoint import load_checkpoint
-from lit_rl.envs.allow import allow as allow
 from lit_rl.hyperparameters import find_class, from_plain
 
 

@@ -28,9 +28,7 @@ class Record:
     def add(self, values: dict[str, Tensor | float]) -> None:
         """Scalars of one update."""
         for name, value in values.items():
-            if isinstance(value, Tensor):
-                value = value.detach()
-            self._pending.setdefault(name, []).append(value)
+            self._pending.setdefault(name, []).append(value.detach() if isinstance(value, Tensor) else value)
 
     def flush(self, env_steps: int, updates: int, extra: dict[str, float], strategy: Any) -> dict[str, float]:
         """Means since the last call, ``extra`` and the speed, averaged over the ranks that have them."""

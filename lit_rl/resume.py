@@ -29,11 +29,11 @@ def save_state(agent: "Agent", checkpoint: dict[str, Any]) -> None:
     }
     mine = {
         "random": random_state(agent.device),
-        "data": None if agent.experience is None else agent.experience.snapshot(),
+        "data": agent.experience.snapshot() if agent.has_experience else None,
         "record": agent.metrics.snapshot(),
     }
     ranks = _gather(mine, trainer.world_size)  # first: here a rank waits until the others have finished earlier saves
-    folder = None if agent.experience is None else _save_replay(agent)
+    folder = _save_replay(agent) if agent.has_experience else None
     checkpoint["lit_rl"] = {
         "version": __version__,
         "algorithm": type(agent).__name__,
@@ -71,6 +71,7 @@ def load_state(agent: "Agent", saved: dict[str, Any]) -> None:
     if state is None:
         raise ValueError("the checkpoint holds no state of environments and replay: it was written outside training")
     if saved["replay"] is not None:
+        assert trainer.ckpt_path is not None
         folder = Path(trainer.ckpt_path).parent / saved["replay"] / f"rank{trainer.global_rank}"
         if not folder.is_dir():
             raise ValueError(
@@ -126,9 +127,13 @@ def _gather(mine: dict[str, Any], world_size: int) -> list[dict[str, Any]]:
 
 
 def _save_replay(agent: "Agent") -> str | None:
-    """Write this rank's replay once per moment, however many checkpoints name it."""
-    name = f"replay-{agent.env_steps}"
-    folder = agent.checkpoint_folder / name / f"rank{agent.trainer.global_rank}"
+    """Write this rank's replay once per moment, however many checkpoints name it.
+
+    The run is part of the name: another one may have left a replay of as many steps in the same folder.
+    """
+    name = f"replay-{agent.env_steps}-{agent.run}"
+    beside = Path(getattr(agent.trainer, "saving_to", None) or agent.trainer.default_root_dir)
+    folder = beside / name / f"rank{agent.trainer.global_rank}"
     if folder.is_dir():
         return name
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -24,6 +24,7 @@ class Constant(Schedule):
     value: float
 
     def __call__(self, env_steps: int) -> float:
+        """See :meth:`Schedule.__call__`."""
         return self.value
 
 
@@ -40,6 +41,7 @@ class Linear(Schedule):
             raise ValueError(f"Linear.steps is {self.steps}; it counts env steps and must be at least 1")
 
     def __call__(self, env_steps: int) -> float:
+        """See :meth:`Schedule.__call__`."""
         fraction = min(env_steps / self.steps, 1.0)
         return self.start + fraction * (self.end - self.start)
 
@@ -57,6 +59,7 @@ class Exponential(Schedule):
             raise ValueError(f"Exponential needs positive start, end and steps; got {self}")
 
     def __call__(self, env_steps: int) -> float:
+        """See :meth:`Schedule.__call__`."""
         fraction = min(env_steps / self.steps, 1.0)
         return self.start * math.exp(fraction * math.log(self.end / self.start))
 

@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins import CheckpointIO, ClusterEnvironment, Precision
 
+from lit_rl.callbacks.config_text import ConfigText
 from lit_rl.callbacks.progress import EnvStepProgress
 from lit_rl.callbacks.saving import SaveCheckpoint
 from lit_rl.callbacks.signals import StopOnSignal
@@ -36,6 +37,8 @@ class Trainer(LightningTrainer):
         arguments: any other argument of :class:`lightning.pytorch.Trainer`.
     """
 
+    callbacks: list[Callback]
+
     def __init__(
         self,
         directory: str = "runs/default",
@@ -56,9 +59,9 @@ class Trainer(LightningTrainer):
             callbacks.append(SaveCheckpoint(str(self.directory / "checkpoints")))
         if arguments.get("enable_progress_bar", True) and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(EnvStepProgress())
-        callbacks.append(StopOnSignal())
+        callbacks += [StopOnSignal(), ConfigText()]
         if arguments.get("logger") is None:
-            arguments["logger"] = TensorBoardLogger(self.directory, name="", version="")
+            arguments["logger"] = TensorBoardLogger(self.directory, name="", version="", default_hp_metric=False)
         super().__init__(
             max_epochs=max_epochs,
             accelerator=accelerator,

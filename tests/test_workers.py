@@ -150,11 +150,13 @@ def test_optimiser_steps_are_seen_by_the_next_action(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["dqn", "sac"])
 def test_replay_with_workers_keeps_ratio_and_warmup(tmp_path: Path, kind: str) -> None:
     replay = Replay(2000, 8, replay_ratio=0.25, warmup=64, steps_per_round=16, n_step=3, steps_per_epoch=128, workers=2)
-    agent: Agent
-    if kind == "dqn":
-        agent = DQN(Env("CartPole-v1", 4), replay, MLP((16,)), epsilon=0.0, evaluation=SHORT)
-    else:
-        agent = SAC(Env("Pendulum-v1", 4), replay, MLP((16,)), evaluation=SHORT)
+
+    def build() -> Agent:
+        if kind == "dqn":
+            return DQN(Env("CartPole-v1", 4), replay, MLP((16,)), epsilon=0.0, evaluation=SHORT)
+        return SAC(Env("Pendulum-v1", 4), replay, MLP((16,)), evaluation=SHORT)
+
+    agent = build()
     opening: list[np.ndarray] = []
     with Watch(agent, lambda agent: opening.append(agent.experience.memory.rows["log_prob"][:16].copy())) as watch:
         trainer = fit(agent, tmp_path, 2)
@@ -163,7 +165,7 @@ def test_replay_with_workers_keeps_ratio_and_warmup(tmp_path: Path, kind: str) -
     uniform = -np.log(2) if kind == "dqn" else -np.log(4)  # two actions; torques in [−2, 2]
     assert opening[-1] == pytest.approx(uniform)  # the warm-up of 64 steps: 16 of each environment
     # Resume: new episodes in the environments, and nothing leads from the old ones into them.
-    going_on = type(agent)(**agent.arguments())
+    going_on = build()
     rows: list[int] = []
     with Watch(going_on, lambda agent: rows.append(int(agent.experience.memory.rows["done"][63].sum()))):
         fit(going_on, tmp_path, 3, str(tmp_path / "checkpoints" / "last.ckpt"))

@@ -35,7 +35,7 @@ from lit_rl.checkpoint.sealed import (
 )
 
 _ZIP_END = 22  # bytes of a zip archive's last record, before its comment
-REPLAY = re.compile(r"replay-\d+")  # names of the folders that hold replay contents
+REPLAY = re.compile(r"replay-\d+(-[0-9a-f]{8})?")  # names of the folders that hold replay contents
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -185,7 +185,7 @@ def copy_checkpoint(source: str | Path, target: str | Path) -> None:
 
 
 def remove_orphans(directory: str | Path) -> None:
-    """Remove the folders ``replay-<env steps>`` but those of ``last.ckpt`` and of the file written last.
+    """Remove the folders ``replay-<env steps>-<run>`` but those of ``last.ckpt`` and of the file written last.
 
     A best checkpoint of long ago keeps its weights and loses its replay: one replay may fill half a disk.
 

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -25,28 +25,15 @@ def complaint(message: str, agent: type | None, options: Iterable[str]) -> str:
         agent: class whose arguments may have been mistyped.
         options: names of the parser's other arguments, such as ``trainer.max_epochs``.
     """
-    message = re.sub(r"--\*?", "--", message)
     keys, leaves, value = _walk(message)
+    if keys[:1] == ["config"]:  # of a file, and put into one line before
+        return "; ".join(leaves)
     where = ".".join(keys)
     names = [*options, *(f"model.{name}" for name in argument_names(agent))]
-    for leaf in leaves:
-        if found := re.match(r"Option '([^']+)' is not accepted", leaf):
-            return f"{where or 'the configuration'} has no {found[1]!r}{_meant(where, found[1], names)}"
-        if found := re.match(r"unrecognized arguments: --(\S+)", leaf):
-            return _unknown(found[1].partition("=")[0], names)
-        if found := re.search(r"[Kk]ey \"?'?([\w.]+)'?\"? (?:is not|not) (?:expected|accepted)", leaf):
-            return _unknown(found[1], names)
-        if found := re.match(r"(?:Group )?[Kk]ey ['\"]?([\w.]+)['\"]? is required|Key \"(\w+)\" is required", leaf):
-            return f"{found[1] or found[2]} is missing"
-        if found := re.match(r"the following arguments are required: (.+)", leaf):
-            return f"{where}.{found[1]} is missing" if where else f"{found[1]} is missing"
-        if found := re.match(r"Importing '([^']+)' is not allowed", leaf):
-            package = found[1].partition(".")[0]
-            return f"{where or 'a class path'} names {found[1]}, which is not allowed; --allow {package} adds it"
-        if found := re.match(r"Expected a dot import path string: (.+)", leaf):
-            return f"{where} knows no {found[1]!r}{did_you_mean(found[1], _recipes())}{_wants(agent, where)}"
-        if leaf.startswith("Not a valid subclass of") or "is not a subclass of" in leaf or "must be a subclass" in leaf:
-            return _misfit(where, value, agent)
+    for pattern, words in _WORDINGS:
+        for leaf in leaves:
+            if found := re.search(pattern, leaf):
+                return words(found, where, value, names, agent)
     if not leaves:
         return _misfit(where, value or "it", agent)
     expected = [found[1] for leaf in leaves if (found := re.match(r"Expected an? (.+?)(?:\. Got value.*)?$", leaf))]
@@ -95,13 +82,34 @@ def _walk(message: str) -> tuple[list[str], list[str], str]:
     return keys, leaves, value
 
 
-def _meant(where: str, name: str, names: list[str]) -> str:
-    inside = [known[len(where) + 1 :] for known in names if known.startswith(f"{where}.")]
-    return did_you_mean(name, inside) or did_you_mean(name, [known.rpartition(".")[2] for known in names])
-
-
 def _unknown(name: str, names: list[str]) -> str:
     return f"there is no argument --{name}{did_you_mean(name, names)}"
+
+
+def _unaccepted(found: re.Match, where: str, value: str, names: list[str], agent: type | None) -> str:
+    if not where:
+        return _unknown(found[1], names)
+    inside = [known[len(where) + 1 :] for known in names if known.startswith(f"{where}.")]
+    meant = did_you_mean(found[1], inside) or did_you_mean(found[1], [known.rpartition(".")[2] for known in names])
+    return f"{where} has no {found[1]!r}{meant}"
+
+
+def _denied(found: re.Match, where: str, value: str, names: list[str], agent: type | None) -> str:
+    package = found[1].partition(".")[0]
+    return f"{where or 'a class path'} names {found[1]}, which is not allowed; --allow {package} adds it"
+
+
+def _unheard(found: re.Match, where: str, value: str, names: list[str], agent: type | None) -> str:
+    if found[1] in _recipes():
+        return _misfit(where, found[1], agent)
+    return f"{where} knows no {found[1]!r}{did_you_mean(found[1], _recipes())}{_wants(agent, where)}"
+
+
+def _wrong_recipe(found: re.Match, where: str, value: str, names: list[str], agent: type | None) -> str:
+    parameters = inspect.signature(agent).parameters.items() if agent else ()
+    wanting = [name for name, parameter in parameters if getattr(parameter.annotation, "__name__", "") == found[1]]
+    place = f"model.{wanting[0]}" if len(wanting) == 1 else where
+    return f"{place}: {found[2]} does not fit here; {found[1]} does"
 
 
 def _misfit(where: str, value: str, agent: type | None) -> str:
@@ -110,13 +118,29 @@ def _misfit(where: str, value: str, agent: type | None) -> str:
 
 def _wants(agent: type | None, where: str) -> str:
     """What an agent's argument is annotated with, where ``where`` is one."""
-    name = where.removeprefix("model.")
     if where == "model":
         return f"; there are {', '.join(lit_rl.AGENTS)}"
-    parameter = inspect.signature(agent).parameters.get(name) if agent else None
+    parameter = inspect.signature(agent).parameters.get(where.removeprefix("model.")) if agent else None
     kind = getattr(parameter.annotation, "__name__", None) if parameter else None
     return f"; {agent.__name__} wants {kind} there" if agent and kind else ""
 
 
 def _recipes() -> list[str]:
     return [*lit_rl.AGENTS, *lit_rl.RECIPES]
+
+
+_WORDINGS: list[tuple[str, Callable[[re.Match, str, str, list[str], type | None], str]]] = [
+    (r"Importing '([^']+)' is not allowed", _denied),
+    (r"Option '([^']+)' is not accepted", _unaccepted),
+    (r"Group '([^']+)' does not accept option '([^']+)'", lambda f, w, v, names, a: _unknown(f"{f[1]}.{f[2]}", names)),
+    (r"unrecognized arguments: -*([^\s=]+)", lambda f, w, v, names, a: _unknown(f[1], names)),
+    (r"[Kk]ey ['\"]?([\w.]+)['\"]? is required", lambda f, w, v, n, a: f"{f[1]} is missing"),
+    (
+        r"the following arguments are required: (.+)",
+        lambda f, w, v, n, a: f"{w}.{f[1]} is missing" if w else f"{f[1]} is missing",
+    ),
+    (r"Subclasses are disabled for (\w+), thus '([^']+)'", _wrong_recipe),
+    (r"Expected a dot import path string: (.+)", _unheard),
+    (r"Not a valid subclass of|is not a subclass of|must be a subclass", lambda f, w, v, n, a: _misfit(w, v, a)),
+]
+"""What the parser says, the innermost reason first, and how it is put here."""

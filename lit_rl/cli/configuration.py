@@ -83,12 +83,12 @@ def normalise(config: dict[str, Any], where: str) -> dict[str, Any]:
     Raises:
         Refusal: a class path outside the allowed packages.
     """
-    for key, path in class_paths(config):
-        check_class_path(path, f"{where}: {key}")
     model = config.get("model")
     if isinstance(model, str):
         config["model"] = {"class_path": model}
-    elif isinstance(model, dict):
+    for key, path in class_paths(config):
+        check_class_path(path, f"{where}: {key}")
+    if isinstance(model, dict):
         arguments = model.get("init_args", model)
         if isinstance(arguments, dict) and isinstance(arguments.get("env"), str):
             arguments["env"] = {"id": arguments["env"]}
@@ -142,6 +142,8 @@ def expand(arguments: list[str]) -> Words:
         elif (value or word).endswith((".yaml", ".yml", ".json")):
             raise Refusal(f"{value or word}: only --config reads files; write the file's contents below its key there")
         else:
+            if "class_path" in (value or word):
+                _check_data(value or word, name)
             words.append(word)
     return words
 
@@ -153,6 +155,12 @@ def _pair(name: str, value: str) -> Words:
     if name in ("--model", "--model.class_path"):
         return [normalise({"model": data}, name)]
     return [name, value] if isinstance(data, dict) else [f"{name}.id", value]
+
+
+def _check_data(written: str, where: str) -> None:
+    if written.lstrip().startswith(("{", "[")):
+        for key, path in class_paths(parse(written, where)):
+            check_class_path(path, f"{where} {key}")
 
 
 def to_yaml(data: Any) -> str:

@@ -31,8 +31,9 @@ class RunDirectory:
     def __init__(self, path: str | Path, resume: bool) -> None:
         self.path = Path(path)
         self.moved_to: Path | None = None
-        self._first = rank_zero_only.rank == 0
+        self._first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
         self._made = False
+        self._made_parents = [parent for parent in self.path.parents if not parent.exists()]  # from the inside out
         if not self._first:
             return
         self._lock = self.path.parent / f".{self.path.name}.lock"
@@ -59,6 +60,8 @@ class RunDirectory:
             if self.moved_to is not None:
                 self.moved_to.rename(self.path)
             self.release()
+            for parent in self._made_parents:
+                parent.rmdir()
 
     def release(self) -> None:
         """Let others use it."""

@@ -88,7 +88,7 @@ def predict(arguments: list[str]) -> int:
     }
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = output.with_name(f".{output.name}.new.npz")
-    np.savez_compressed(temporary, header=np.array(json.dumps(header)), **to_arrays(steps, episodes))
+    np.savez_compressed(temporary, header=np.array(json.dumps(header)), **to_arrays(steps, episodes))  # type: ignore[arg-type]
     os.replace(temporary, output)
     mean = sum(step.reward for step in steps) / line.config.episodes
     print(f"{output}: {len(steps):,} transitions of {line.config.episodes} episodes, mean return {mean:.1f}")

@@ -56,6 +56,8 @@ class CommandLine(LightningCLI):
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """The parser, which knows the agent's class for its complaints."""
         parser = super().init_parser(**kwargs)
+        assert isinstance(parser, OneLineParser)
+        parser.complain = True
         parser.agent_class = self.agent_class
         return parser
 
@@ -104,12 +106,15 @@ class CommandLine(LightningCLI):
 
 
 class OneLineParser(LightningArgumentParser):
-    """Raises what it has to say."""
+    """Raises what it has to say; the parsers of nested arguments leave the wording to the outermost."""
 
+    complain = False
     agent_class: type | None = None
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Refuse in one line."""
+        if not self.complain:
+            raise ValueError(message) from ex
         options = [action.dest for action in self._actions if action.dest != "help"]
         raise Refusal(complaint(message, self.agent_class, options)) from ex
 
@@ -160,7 +165,8 @@ def _find_agent(name: str) -> type:
 
 
 def _subclasses(kind: type) -> list[type]:
-    return [found for child in kind.__subclasses__() for found in (child, *_subclasses(child))]
+    children: list[type] = kind.__subclasses__()
+    return [found for child in children for found in (child, *_subclasses(child))]
 
 
 def _as_arguments(word: str | dict[str, Any]) -> list[str]:

@@ -17,7 +17,6 @@ from lit_rl.cli.directory import CHECKPOINTS, RunDirectory, find_checkpoint, run
 from lit_rl.cli.parsing import CommandLine
 from lit_rl.cli.refusal import Refusal, one_line
 from lit_rl.cli.saved import CKPT_PATH, check_same, differences, model_config, read_checkpoint, saved_agent
-from lit_rl.trainer import Trainer
 
 CONFIG = "config.yaml"  # in a run's directory: all of its arguments
 OPTIONS = {"ckpt_path": (str | None, None, f"go on exactly from this checkpoint: {CKPT_PATH}")}
@@ -69,7 +68,10 @@ class _Run:
         self.env_steps = 0 if checkpoint is None else int(checkpoint["lit_rl"]["env_steps"])
         logger = {}
         if checkpoint is not None and line.config.trainer.logger is None:  # curves go on from the checkpoint
-            logger = {"logger": TensorBoardLogger(self.directory, name="", version="", purge_step=self.env_steps + 1)}
+            events = TensorBoardLogger(
+                self.directory, name="", version="", default_hp_metric=False, purge_step=self.env_steps + 1
+            )
+            logger = {"logger": events}
         self.trainer = line.trainer_of(agent, **logger)
         self.started = _Started()
         self.trainer.callbacks.append(self.started)
@@ -156,7 +158,7 @@ class _Started(Callback):
 
     value = False
 
-    def on_train_start(self, trainer: Trainer, pl_module: Agent) -> None:
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self.value = True
 
 

@@ -10,8 +10,19 @@ import torch
 def parts(space: gymnasium.Space) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
     """The arrays that one element of a space consists of: name (empty when there is one) → dtype, shape."""
     if isinstance(space, gymnasium.spaces.Dict):
-        return {key: (part.dtype, part.shape) for key, part in space.spaces.items()}
-    return {"": (space.dtype, space.shape)}
+        return {key: _one_array(part) for key, part in space.spaces.items()}
+    return {"": _one_array(space)}
+
+
+def part(tree: Any, name: str) -> Any:
+    """The array (or tensor) of a storage by its name in :func:`parts`."""
+    return tree[name] if name else tree
+
+
+def _one_array(space: gymnasium.Space) -> tuple[np.dtype, tuple[int, ...]]:
+    if space.dtype is None or space.shape is None:
+        raise ValueError(f"{space} is no array: observations are arrays, or a Dict of arrays; flatten it in a wrapper")
+    return space.dtype, space.shape
 
 
 def empty(space: gymnasium.Space, *leading: int) -> Any:

@@ -1,5 +1,6 @@
 """The one place that steps environments to learn from them."""
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -72,18 +73,19 @@ class Collector:
                 self._state[ended] = 0.0
             self._obs = step.obs
         assign(obs, steps, self._obs)
-        return Rollout(
+        rollout: Callable[..., Rollout] = Rollout  # its fields hold arrays here, tensors for a learner
+        return rollout(
             obs=obs,
             action=action,
-            log_prob=log_prob,  # type: ignore[arg-type]
-            reward=reward,  # type: ignore[arg-type]
-            terminated=terminated,  # type: ignore[arg-type]
-            truncated=truncated,  # type: ignore[arg-type]
-            episode_step=episode_step,  # type: ignore[arg-type]
+            log_prob=log_prob,
+            reward=reward,
+            terminated=terminated,
+            truncated=truncated,
+            episode_step=episode_step,
             final_obs=join(final_obs, self.envs.observation_space),
-            final_index=np.concatenate(final_index) if final_index else np.empty(0, np.int64),  # type: ignore[arg-type]
-            state=first_state,  # type: ignore[arg-type]
-            version=np.array(version),  # type: ignore[arg-type]
+            final_index=np.concatenate(final_index) if final_index else np.empty(0, np.int64),
+            state=first_state,
+            version=np.array(version),
         )
 
     def snapshot(self) -> dict[str, Any]:

@@ -21,6 +21,16 @@ class EpisodeResults(NamedTuple):
     lengths: Tensor  # [E] int
     first_obs: Any  # [E, ...], where each began
 
+    def summary(self) -> dict[str, Tensor]:
+        """Scalars worth plotting."""
+        return {
+            "return": self.returns.mean(),
+            "return_std": self.returns.std(correction=0),
+            "return_min": self.returns.min(),
+            "return_max": self.returns.max(),
+            "length": self.lengths.float().mean(),
+        }
+
 
 @dataclass(frozen=True)
 class Episodes:

@@ -1,5 +1,6 @@
 """What every training data set has in common: a length, rounds, statistics, and an exact state."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,7 +63,7 @@ class Experience(IterableDataset, ABC):
         """Collect what the next updates need."""
 
     def __len__(self) -> int:
-        return -(-self._rounds_per_epoch // self._rounds_per_batch)
+        return math.ceil(self._rounds_per_epoch / self._rounds_per_batch)
 
     def __iter__(self) -> Iterator[Rounds]:
         for _ in range(len(self)):

@@ -39,6 +39,7 @@ class SumTree:
 
     @property
     def total(self) -> float:
+        """The sum of all leaves."""
         return float(self.nodes[1])
 
     def set(self, index: np.ndarray, value: np.ndarray | float) -> None:

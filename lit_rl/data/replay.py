@@ -14,7 +14,7 @@ from lit_rl.batch import map_tensors
 from lit_rl.checkpoint import read_arrays, write_arrays
 from lit_rl.data.experience import Experience, Round
 from lit_rl.data.memory import ReplayMemory
-from lit_rl.data.priority import Prioritized, Priorities
+from lit_rl.data.priority import Priorities, Prioritized
 from lit_rl.data.source import Source
 from lit_rl.envs.recipe import Env
 from lit_rl.policies.policy import Policy

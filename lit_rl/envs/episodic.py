@@ -176,7 +176,7 @@ def rows(obs: Observations | None, index: Any) -> Any:
     return {key: value[index] for key, value in obs.items()} if isinstance(obs, dict) else obs[index]
 
 
-def write(obs: Observations, index: int, row: Any) -> None:
+def write(obs: Observations, index: int | slice, row: Any) -> None:
     """Set one row."""
     if isinstance(obs, dict):
         for key, value in obs.items():

@@ -1,6 +1,8 @@
 """Watching a policy: one greedy episode as pictures, and pictures as a file."""
 
 import io
+import os
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +34,8 @@ def record_episode(policy: Any, env: Env, seed: int = 0, max_steps: int = 1000) 
     Raises:
         ValueError: the environment cannot render to pictures.
     """
+    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame looks for a screen even where it draws to memory
     one = env.replace(kwargs={**env.kwargs, "render_mode": "rgb_array"}, num_envs=1).make_one()
     try:
         rng = np.random.default_rng(seed)

@@ -37,6 +37,7 @@ def linear_recursion(
     Time is cut into √T blocks of √T steps. All blocks are solved side by side as if 0 followed them, then
     the true successors travel from block to block, then into the blocks: x_t = local_t + (Π b) x_{next block}.
     Products are never divided by, so that b = 0 is exact and long products only underflow to 0.
+    A two-level prefix scan: Blelloch 1990.
     """
     steps, envs = a.shape
     length = max(1, round(steps**0.5))

@@ -14,7 +14,7 @@ Array = np.ndarray
 def explained_variance(value: Float[Tensor, "*batch"], returns: Float[Tensor, "*batch"]) -> Float[Tensor, ""]:
     """1 − Var(G − V)/Var(G): 1 for a perfect critic, 0 for a constant one, below 0 for a harmful one.
 
-    NaN where all returns are equal: there is nothing to explain.
+    NaN where all returns are equal: there is nothing to explain. The R² of Wright 1921.
     """
     variance = returns.var(correction=0)
     return torch.where(variance > 0, 1.0 - (returns - value).var(correction=0) / variance, torch.nan)

@@ -1,6 +1,7 @@
 """Recipes of networks: what stands between an observation and the heads."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -11,7 +12,7 @@ from torch import nn
 from lit_rl.nn.convolution import LAYERS, Kind, Mixed
 from lit_rl.nn.flatten import Flatten, is_image, leaves
 from lit_rl.nn.mlp import ACTIVATIONS, HIDDEN_GAIN, Activation, linear_head, mlp
-from lit_rl.nn.network import Network
+from lit_rl.nn.network import BuiltBody, Network
 from lit_rl.nn.recurrent import Cell, RecurrentNetwork
 
 
@@ -19,10 +20,8 @@ class Body(ABC):
     """A frozen description of a network. ``build`` makes it for one observation space."""
 
     @abstractmethod
-    def build(self, space: gymnasium.Space) -> nn.Module:
-        """A module from observations [B, ...] (or a dict) to features [B, D], with ``out_features`` = D.
-
-        It also has ``state_size`` (0 without memory), and ``update_statistics(obs)`` for the normaliser, if any.
+    def build(self, space: gymnasium.Space) -> BuiltBody:
+        """A module from observations [B, ...] (or a dict) to features [B, D].
 
         Raises:
             ValueError: this recipe does not fit the space.
@@ -51,7 +50,7 @@ class MLP(Body):
         normalize: normalise vector observations by running statistics.
     """
 
-    hidden: tuple[int, ...] = (64, 64)
+    hidden: Sequence[int] = (64, 64)
     activation: Activation = "tanh"
     orthogonal: bool = True
     layer_norm: bool = False

@@ -62,7 +62,7 @@ class QFunction(nn.Module):
         if self.body.state_size:
             raise ValueError("QFunction has no memory: give it an MLP or CNN, not Recurrent")
         gain = VALUE_GAIN if body.head_is_orthogonal else None
-        self.head = linear_head(int(self.body.out_features), 1, gain)  # type: ignore[arg-type]
+        self.head = linear_head(self.body.out_features, 1, gain)
 
     def forward(self, obs: Tensor | dict[str, Any], action: Float[Tensor, "*B A"]) -> Float[Tensor, "*B"]:
         """Observations [..., *shape] and actions → their values."""
@@ -70,7 +70,7 @@ class QFunction(nn.Module):
 
     def update_statistics(self, obs: Tensor | dict[str, Any], action: Float[Tensor, "*B A"]) -> None:
         """Take observations and actions into the running statistics of the body, where there are any."""
-        self.body.update_statistics(self._join(obs, action))  # type: ignore[operator]
+        self.body.update_statistics(self._join(obs, action))
 
     def _join(self, obs: Tensor | dict[str, Any], action: Tensor) -> dict[str, Any]:
         return {"observation": obs, "action": (action - self.centre) / self.half_range}

@@ -6,12 +6,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from lit_rl.nn.normalizer import Normalizer
+from lit_rl.nn.network import BuiltBody
 
 Cell = Literal["gru", "lstm"]
 
 
-class RecurrentNetwork(nn.Module):
+class RecurrentNetwork(BuiltBody):
     """Observations and a state → features and the next state: one step, or a whole segment at once.
 
     The state [N, S] is flat, zero at the start of an episode: S = H for a GRU, 2H (hidden | cell) for an LSTM.
@@ -23,11 +23,11 @@ class RecurrentNetwork(nn.Module):
         orthogonal: orthogonal weights and zero biases, else torch's own.
     """
 
-    def __init__(self, body: nn.Module, hidden: int, cell: Cell, orthogonal: bool = True) -> None:
+    def __init__(self, body: BuiltBody, hidden: int, cell: Cell, orthogonal: bool = True) -> None:
         super().__init__()
         self.body = body
         kind = nn.GRUCell if cell == "gru" else nn.LSTMCell
-        self.cell: nn.GRUCell | nn.LSTMCell = kind(int(body.out_features), hidden)  # type: ignore[arg-type]
+        self.cell: nn.GRUCell | nn.LSTMCell = kind(body.out_features, hidden)
         if orthogonal:
             for weight in (self.cell.weight_ih, self.cell.weight_hh):
                 for gate in weight.data.split(hidden):
@@ -37,14 +37,9 @@ class RecurrentNetwork(nn.Module):
         self.out_features = hidden
         self.state_size = hidden if cell == "gru" else 2 * hidden
 
-    @property
-    def normalizer(self) -> Normalizer | None:
-        """The running statistics of the observations, if any."""
-        return self.body.normalizer  # type: ignore[return-value]
-
     def update_statistics(self, obs: Tensor | dict[str, Any]) -> None:
-        """Take observations [..., *shape] into the running statistics, where there are any."""
-        self.body.update_statistics(obs)  # type: ignore[operator]
+        """See :meth:`BuiltBody.update_statistics`."""
+        self.body.update_statistics(obs)
 
     def forward(
         self, obs: Tensor | dict[str, Any], state: Float[Tensor, "N S"], start: Bool[Tensor, "T N"]

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lit_rl.batch import Observation, Rollout, map_tensors
+from lit_rl.batch import Observation, Rollout, map_tensors, select
 from lit_rl.nn.body import MLP, Body
 from lit_rl.nn.mlp import POLICY_GAIN, VALUE_GAIN, linear_head
+from lit_rl.nn.network import BuiltBody
 from lit_rl.policies.categorical import BernoulliPolicy, CategoricalPolicy, MultiCategoricalPolicy
 from lit_rl.policies.gaussian import GaussianPolicy
 
@@ -57,7 +58,7 @@ class ActorCriticNetworks(nn.Module):
         self.policy = _policy(body, action_space, recipe.log_std, POLICY_GAIN if orthogonal else None)
         shared = recipe.shared or self.recurrent
         self.critic_body = None if shared else recipe.body.build(observation_space)
-        self.value_head = linear_head(int(body.out_features), 1, VALUE_GAIN if orthogonal else None)
+        self.value_head = linear_head(body.out_features, 1, VALUE_GAIN if orthogonal else None)
 
     def forward(
         self, obs: Observation, state: Tensor | None = None, start: Tensor | None = None
@@ -109,10 +110,10 @@ class ActorCriticNetworks(nn.Module):
                 here = ends == t - 1
                 if here.any():
                     env = rollout.final_index[here] % envs
-                    final = map_tensors(lambda tensor, here=here: tensor[here], rollout.final_obs)
+                    final = select(rollout.final_obs, here)
                     values_after.append(self.value_head(body.step(final, state[env])[0]).squeeze(-1))
                 state = state.masked_fill(done[t - 1].unsqueeze(-1), 0.0)
-            at_t = map_tensors(lambda tensor, t=t: tensor[t], rollout.obs)
+            at_t = select(rollout.obs, t)
             feature, state = body.step(at_t, state)
             features.append(feature)
         flat = torch.cat(features)
@@ -129,9 +130,9 @@ class ActorCriticNetworks(nn.Module):
             self.critic_body.update_statistics(obs)
 
 
-def _policy(body: nn.Module, space: gymnasium.Space, log_std: float, gain: float | None) -> StochasticPolicy:
+def _policy(body: BuiltBody, space: gymnasium.Space, log_std: float, gain: float | None) -> StochasticPolicy:
     def head(outputs: Any) -> nn.Linear:
-        return linear_head(int(body.out_features), int(outputs), gain)  # type: ignore[arg-type]
+        return linear_head(body.out_features, int(outputs), gain)
 
     if isinstance(space, gymnasium.spaces.Discrete):
         return CategoricalPolicy(body, head(space.n), space)

@@ -16,6 +16,7 @@ from lit_rl.functional.distributions import (
     multi_categorical_entropy,
     multi_categorical_log_prob,
 )
+from lit_rl.nn.network import BuiltBody
 from lit_rl.policies.network import NetworkPolicy, legal_actions
 
 TINY = np.finfo(np.float32).tiny
@@ -44,7 +45,7 @@ def sample_logits(
 class CategoricalPolicy(NetworkPolicy):
     """π(a|s) = softmax(head(body(s)))ₐ over the legal actions of a Discrete space."""
 
-    def __init__(self, body: nn.Module, head: nn.Module, space: gymnasium.spaces.Discrete) -> None:
+    def __init__(self, body: BuiltBody, head: nn.Module, space: gymnasium.spaces.Discrete) -> None:
         super().__init__(body, head)
         self.actions = int(space.n)
 
@@ -68,7 +69,7 @@ class CategoricalPolicy(NetworkPolicy):
 class MultiCategoricalPolicy(NetworkPolicy):
     """Independent softmax choices, one per block of a MultiDiscrete space; a mask holds all blocks side by side."""
 
-    def __init__(self, body: nn.Module, head: nn.Module, space: gymnasium.spaces.MultiDiscrete) -> None:
+    def __init__(self, body: BuiltBody, head: nn.Module, space: gymnasium.spaces.MultiDiscrete) -> None:
         super().__init__(body, head)
         self.blocks = [int(n) for n in space.nvec]
 
@@ -102,7 +103,7 @@ class MultiCategoricalPolicy(NetworkPolicy):
 class BernoulliPolicy(NetworkPolicy):
     """Independent switches of a MultiBinary space of any shape: π(aᵢ = 1|s) = sigmoid(outputᵢ)."""
 
-    def __init__(self, body: nn.Module, head: nn.Module, space: gymnasium.spaces.MultiBinary) -> None:
+    def __init__(self, body: BuiltBody, head: nn.Module, space: gymnasium.spaces.MultiBinary) -> None:
         super().__init__(body, head)
         self.shape = space.shape
 
@@ -111,7 +112,7 @@ class BernoulliPolicy(NetworkPolicy):
         on = np.exp(-np.logaddexp(0.0, -outputs))
         action = (rng.random(outputs.shape, dtype=np.float32) < on) if explore else (outputs > 0)
         log_prob = -np.logaddexp(0.0, np.where(action, -outputs, outputs)).sum(-1)
-        return action.astype(np.int8).reshape(len(outputs), *self.shape), log_prob
+        return action.astype(np.int8).reshape(outputs.shape[0], *self.shape), log_prob
 
     def log_prob(self, outputs: Tensor, obs: Observation, action: Tensor) -> Tensor:
         """log π(a|s) [B] of switches [B, *shape], given the logits [B, A]."""
@@ -124,7 +125,7 @@ class BernoulliPolicy(NetworkPolicy):
     def greedy(self, obs: Observation) -> Tensor:
         """See :meth:`NetworkPolicy.greedy`."""
         outputs = self.outputs(obs)
-        return (outputs > 0).to(torch.int8).reshape(len(outputs), *self.shape)
+        return (outputs > 0).to(torch.int8).reshape(outputs.shape[0], *self.shape)
 
 
 def best_action(values: Tensor, mask: Tensor | None) -> Tensor:

@@ -6,6 +6,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from lit_rl.batch import Observation
+from lit_rl.nn.network import BuiltBody
 from lit_rl.policies.categorical import best_action
 from lit_rl.policies.network import NetworkPolicy, legal_actions
 from lit_rl.schedules import Schedule
@@ -18,7 +19,7 @@ class EpsilonGreedyPolicy(NetworkPolicy):
     and read once per round of collecting.
     """
 
-    def __init__(self, body: nn.Module, head: nn.Module, epsilon: Schedule) -> None:
+    def __init__(self, body: BuiltBody, head: nn.Module, epsilon: Schedule) -> None:
         super().__init__(body, head)
         self.schedule = epsilon
         self.epsilon = epsilon(0)

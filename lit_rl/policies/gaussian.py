@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lit_rl.batch import Observation
 from lit_rl.functional.distributions import gaussian_entropy, gaussian_log_prob, squashed_gaussian_sample
+from lit_rl.nn.network import BuiltBody
 from lit_rl.policies.network import NetworkPolicy
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
@@ -22,7 +23,7 @@ class GaussianPolicy(NetworkPolicy):
     executed, and the log-probability is that of the action before clipping.
     """
 
-    def __init__(self, body: nn.Module, head: nn.Module, space: gymnasium.spaces.Box, log_std: float = 0.0) -> None:
+    def __init__(self, body: BuiltBody, head: nn.Module, space: gymnasium.spaces.Box, log_std: float = 0.0) -> None:
         super().__init__(body, head)
         self.log_std = nn.Parameter(torch.full((int(np.prod(space.shape)),), float(log_std)))
         self.shape = space.shape
@@ -36,13 +37,13 @@ class GaussianPolicy(NetworkPolicy):
     def choose(self, outputs: np.ndarray, obs: Any, rng: np.random.Generator, explore: bool) -> Any:
         """See :meth:`NetworkPolicy.choose`."""
         if not explore:
-            return outputs.reshape(len(outputs), *self.shape), np.zeros(len(outputs), np.float32)
+            return outputs.reshape(outputs.shape[0], *self.shape), np.zeros(len(outputs), np.float32)
         noise = rng.standard_normal(outputs.shape, dtype=np.float32)
         action = outputs + np.exp(self._log_std_now) * noise
         log_prob = -0.5 * (noise * noise).sum(-1) - (
             self._log_std_now.sum() + 0.5 * noise.shape[-1] * math.log(2 * math.pi)
         )
-        return action.reshape(len(outputs), *self.shape), log_prob
+        return action.reshape(outputs.shape[0], *self.shape), log_prob
 
     def log_prob(self, outputs: Tensor, obs: Observation, action: Tensor) -> Tensor:
         """log N(a; mean, σ²) [B], summed over the dimensions of actions [B, A], given the means [B, A]."""
@@ -55,7 +56,7 @@ class GaussianPolicy(NetworkPolicy):
     def greedy(self, obs: Observation) -> Tensor:
         """The mean [B, A]."""
         outputs = self.outputs(obs)
-        return outputs.reshape(len(outputs), *self.shape)
+        return outputs.reshape(outputs.shape[0], *self.shape)
 
 
 class SquashedGaussianPolicy(NetworkPolicy):
@@ -67,7 +68,7 @@ class SquashedGaussianPolicy(NetworkPolicy):
     centre: Tensor
     half_width: Tensor
 
-    def __init__(self, body: nn.Module, head: nn.Module, space: gymnasium.spaces.Box) -> None:
+    def __init__(self, body: BuiltBody, head: nn.Module, space: gymnasium.spaces.Box) -> None:
         super().__init__(body, head)
         low, high = (np.asarray(bound, np.float32).reshape(-1) for bound in (space.low, space.high))
         self.register_buffer("centre", torch.from_numpy((high + low) / 2))
@@ -86,7 +87,7 @@ class SquashedGaussianPolicy(NetworkPolicy):
             squash = 2 * (math.log(2) - mean - np.logaddexp(0.0, -2 * mean)) + np.log(self._half_width)
             log_prob = (-0.5 * (noise * noise + math.log(2 * math.pi)) - log_std - squash).sum(-1).astype(np.float32)
         action = self._centre + self._half_width * np.tanh(mean)
-        return action.reshape(len(outputs), *self.shape), log_prob
+        return action.reshape(outputs.shape[0], *self.shape), log_prob
 
     def sample(self, obs: Observation) -> tuple[Tensor, Tensor]:
         """Reparameterised actions [B, A] and log π(a|s) [B]: gradients flow to the policy through both."""
@@ -95,9 +96,9 @@ class SquashedGaussianPolicy(NetworkPolicy):
         action, _, log_prob = squashed_gaussian_sample(
             mean, log_std, torch.randn_like(mean), self.half_width, self.centre
         )
-        return action.reshape(len(mean), *self.shape), log_prob
+        return action.reshape(mean.shape[0], *self.shape), log_prob
 
     def greedy(self, obs: Observation) -> Tensor:
         """The squashed mean [B, A]."""
         mean, _ = self.outputs(obs).chunk(2, dim=-1)
-        return (self.centre + self.half_width * torch.tanh(mean)).reshape(len(mean), *self.shape)
+        return (self.centre + self.half_width * torch.tanh(mean)).reshape(mean.shape[0], *self.shape)

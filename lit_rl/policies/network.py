@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lit_rl.batch import Observation
 from lit_rl.nn.fast import NumpyForward, numpy_forward
+from lit_rl.nn.network import BuiltBody
 from lit_rl.policies.policy import Act, Policy
 
 
@@ -19,11 +20,11 @@ class NetworkPolicy(Policy, ABC):
     faster there than torch), through torch otherwise; both give the same numbers.
     """
 
-    def __init__(self, body: nn.Module, head: nn.Module) -> None:
+    def __init__(self, body: BuiltBody, head: nn.Module) -> None:
         super().__init__()
         self.body = body
         self.head = head
-        self.state_size = getattr(body, "state_size", 0)
+        self.state_size = body.state_size
         self._fast: NumpyForward | None = None
         self._modes = any(isinstance(module, nn.Dropout | nn.modules.batchnorm._BatchNorm) for module in self.modules())
 

@@ -14,7 +14,9 @@ SPACES = {
     "double": spaces.Box(-np.inf, np.inf, (2, 2), np.float64),
     "number": spaces.Discrete(1_000_000),
     "image": spaces.Box(0, 255, (1, 24, 24), np.uint8),  # 576 bytes: the successor is read from the next row
-    "dict": spaces.Dict({"picture": spaces.Box(0, 255, (2, 2), np.uint8), "vector": spaces.Box(-1, 1, (1,), np.float32)}),
+    "dict": spaces.Dict(
+        {"picture": spaces.Box(0, 255, (2, 2), np.uint8), "vector": spaces.Box(-1, 1, (1,), np.float32)}
+    ),
     "large dict": spaces.Dict(
         {"picture": spaces.Box(0, 255, (23, 23), np.uint8), "action_mask": spaces.Box(0, 1, (3,), bool)}
     ),

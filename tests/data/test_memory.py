@@ -29,14 +29,12 @@ def stored(stream: Stream, memory: ReplayMemory) -> dict[int, tuple[list[Step], 
     length, n = memory.length, memory.num_envs
     taken = len(stream.steps[0])
     return {
-        (t % length) * n + env: (stream.steps[env], t)
-        for env in range(n)
-        for t in range(max(0, taken - length), taken)
+        (t % length) * n + env: (stream.steps[env], t) for env in range(n) for t in range(max(0, taken - length), taken)
     }
 
 
 def fold(history: list[Step], t: int, n_step: int) -> tuple[float, float, Step]:
-    """7.4.2a by the letter: Σ γᵏ r, γᵐ (1 − terminated) and the last step, m = min(n, steps to the end, steps stored)."""
+    """7.4.2a by the letter: Σ γᵏ r, γᵐ (1 − terminated), the last step; m = min(n, steps to the end, steps stored)."""
     total, factor = 0.0, 1.0
     for step in history[t : t + n_step]:
         total += factor * step.reward
@@ -124,7 +122,10 @@ def test_layouts() -> None:
     assert small.store_next and not large.store_next
     assert large.rows.itemsize < 2 * 576 and large.rows["obs"].dtype == np.uint8
     for space in SPACES.values():
-        offsets = [offset for _, offset in ReplayMemory(20, 2, space, ACTIONS, GAMMA).layout.dtype.fields.values()]
+        offsets = [
+            offset
+            for _, offset in (field[:2] for field in ReplayMemory(20, 2, space, ACTIONS, GAMMA).layout.fields.values())
+        ]
         assert all(offset % 8 == 0 for offset in offsets)
 
 
@@ -185,6 +186,6 @@ def test_a_rollout_longer_than_the_ring_is_refused() -> None:
 
 def test_what_does_not_fit_is_refused_before_it_is_allocated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(memory_module, "_available_memory", lambda: 10_000)
-    with pytest.raises(ValueError, match="or set data.storage to memmap"):
+    with pytest.raises(ValueError, match=r"or set data\.storage to memmap"):
         ReplayMemory(1000, 1, SPACES["image"], ACTIONS, GAMMA)
     ReplayMemory(1000, 1, SPACES["image"], ACTIONS, GAMMA, file=tmp_path / "rows")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from lit_rl.data.memory import ReplayMemory
-from lit_rl.data.priority import Prioritized, Priorities, SumTree
+from lit_rl.data.priority import Priorities, Prioritized, SumTree
 from lit_rl.schedules import Linear
 from tests.data.streams import ACTIONS, SPACES, Stream
 

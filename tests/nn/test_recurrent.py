@@ -75,4 +75,4 @@ def test_initialisation_and_statistics():
     for gate in module.cell.weight_hh.split(6):
         torch.testing.assert_close(gate @ gate.T, torch.eye(6))
     module.update_statistics(torch.randn(T, N, 3))
-    assert module.normalizer is not None and module.normalizer.count == T * N
+    assert module.body.normalizer is not None and module.body.normalizer.count == T * N

@@ -67,7 +67,9 @@ def observations(rng: np.random.Generator, rows: int, mask: int = 0) -> Any:
 
 
 def tensors(obs: Any) -> Any:
-    return {key: torch.from_numpy(value) for key, value in obs.items()} if isinstance(obs, dict) else torch.from_numpy(obs)
+    return (
+        {key: torch.from_numpy(value) for key, value in obs.items()} if isinstance(obs, dict) else torch.from_numpy(obs)
+    )
 
 
 def no_memory(rows: int) -> np.ndarray:
@@ -247,7 +249,12 @@ def test_epsilon_follows_the_env_steps_at_each_refresh() -> None:
 
 @pytest.mark.parametrize(
     ("space", "support"),
-    [(spaces.Discrete(4), 4), (spaces.MultiDiscrete([2, 3]), 6), (spaces.MultiBinary(2), 4), (spaces.MultiBinary([2, 1]), 4)],
+    [
+        (spaces.Discrete(4), 4),
+        (spaces.MultiDiscrete([2, 3]), 6),
+        (spaces.MultiBinary(2), 4),
+        (spaces.MultiBinary([2, 1]), 4),
+    ],
 )
 def test_uniform_over_finite_spaces(space: spaces.Space, support: int) -> None:
     act = UniformPolicy(space).act(np.zeros((24_000, 1)), no_memory(24_000), np.random.default_rng(0))
@@ -369,5 +376,6 @@ def test_recurrent_acting_equals_the_unroll(cell: str) -> None:
     outputs, value = networks(rollout.obs[:-1], rollout.state, torch.from_numpy(episode_step == 0))
     torch.testing.assert_close(value.view(steps, envs), now.value)
     torch.testing.assert_close(
-        policy.log_prob(outputs, rollout.obs[:-1].flatten(0, 1), rollout.action.flatten()).view(steps, envs), now.log_prob
+        policy.log_prob(outputs, rollout.obs[:-1].flatten(0, 1), rollout.action.flatten()).view(steps, envs),
+        now.log_prob,
     )

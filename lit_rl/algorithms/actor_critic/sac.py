@@ -1,6 +1,6 @@
 """Soft actor-critic for continuous actions (SAC).
 
-Paper    Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications", sections 4-6.   Formula sheet: 15.6.5a, 0.4, G2
+Paper    Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications", 4-6.   Formula sheet: 15.6.5a, 0.4, G2
 Update   y     = r + γ(1 − terminated) [min_j q_j(s', a'; θ⁻) − α log π(a'|s')],  a' ~ π(·|s')   (1)
          L(θ)  = Σ_j mean ½ (q_j(s, a; θ) − y)²                                                 (2)
          L(φ)  = mean α log π(f_φ(s, ξ)|s) − min_j q_j(s, f_φ(s, ξ)),  θ held fixed             (3)
@@ -14,6 +14,7 @@ import copy
 import math
 
 import torch
+from gymnasium import spaces
 from jaxtyping import Float
 from torch import Tensor
 from torch.func import functional_call
@@ -76,6 +77,7 @@ class SAC(Agent):
     """
 
     action_spaces = ("Box",)
+    policy: SquashedGaussianPolicy
 
     def __init__(
         self,
@@ -92,6 +94,7 @@ class SAC(Agent):
     ) -> None:
         super().__init__(env, data, optimizer, gamma, evaluation)
         observation_space, action_space = self.env.observation_space, self.env.action_space
+        assert isinstance(action_space, spaces.Box)
         self.require(action_space.is_bounded(), "env", self.env.id, f"SAC needs a bounded Box; it has {action_space}")
         self.require(0 < tau <= 1, "tau", tau, "the weight of the new parameters lies in (0, 1]")
         self.require(alpha is None or alpha > 0, "alpha", alpha, "a temperature is positive, or null to learn it")
@@ -101,9 +104,7 @@ class SAC(Agent):
         self.target_entropy = -float(dimensions) if target_entropy is None else target_entropy
         body = net.build(observation_space)
         gain = 1.0 if net.head_is_orthogonal else None
-        self.policy = SquashedGaussianPolicy(
-            body, linear_head(int(body.out_features), 2 * dimensions, gain), action_space
-        )
+        self.policy = SquashedGaussianPolicy(body, linear_head(body.out_features, 2 * dimensions, gain), action_space)
         self.critics = Critics(net, observation_space, action_space, critics)
         self.critics_target = copy.deepcopy(self.critics).requires_grad_(False)
         self.log_alpha = torch.nn.Parameter(torch.tensor(math.log(alpha or 1.0)), requires_grad=alpha is None)

@@ -12,6 +12,7 @@ Differs  Old log-probabilities and values are recomputed in one batch after coll
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -19,14 +20,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lit_rl.agent import Agent
-from lit_rl.batch import Observation, Rollout, map_tensors
+from lit_rl.batch import Observation, Rollout, map_tensors, select
 from lit_rl.data.episodes import Episodes
 from lit_rl.data.rollouts import Rollouts
 from lit_rl.envs.recipe import Env
 from lit_rl.functional.returns import generalized_advantage, vtrace
 from lit_rl.functional.statistics import approx_kl, explained_variance
 from lit_rl.optimizer import Optimizer
-from lit_rl.policies.actor_critic import STOCHASTIC_SPACES, ActorCritic, Evaluation
+from lit_rl.policies.actor_critic import STOCHASTIC_SPACES, ActorCritic, Evaluation, StochasticPolicy
+from lit_rl.safeguards import mean_over_ranks
 from lit_rl.schedules import Scheduled, as_schedule
 
 
@@ -69,6 +71,7 @@ class PPO(Agent):
     """
 
     action_spaces = STOCHASTIC_SPACES
+    policy: StochasticPolicy
     value_weight = 0.5  # c_v
 
     def __init__(
@@ -96,7 +99,7 @@ class PPO(Agent):
         self.networks = net.build(self.env.observation_space, self.env.action_space)
         self.policy = self.networks.policy
         self._clip_now = self.clip(0)
-        self._last_kl = 0.0
+        self._last_kl = torch.zeros(())
 
     def minibatches(self, data: Rollout) -> Iterator[Minibatch]:
         """(1), then epochs × shuffled minibatches."""
@@ -105,11 +108,10 @@ class PPO(Agent):
         now = self.networks.evaluate(data)
         advantage, target = self.advantages(data, now)
         self.record(explained_variance=explained_variance(now.value.flatten(), target.flatten()))
-        self._last_kl = 0.0
         split = self._segments if self.networks.recurrent else self._rows
         for _ in range(self.epochs):
             yield from split(data, now.log_prob, advantage, target)
-            if self.target_kl is not None and self.mean_over_ranks(self._last_kl) > 1.5 * self.target_kl:
+            if self.target_kl is not None and mean_over_ranks(self._last_kl, self.trainer) > 1.5 * self.target_kl:
                 return
 
     def advantages(self, data: Rollout, now: Evaluation) -> tuple[Tensor, Tensor]:
@@ -129,14 +131,14 @@ class PPO(Agent):
         obs = map_tensors(lambda tensor: tensor[:-1].flatten(0, 1), data.obs)
         rows = Minibatch(obs, data.action.flatten(0, 1), log_prob.flatten(), advantage.flatten(), target.flatten())
         for index in torch.randperm(advantage.numel(), device=advantage.device).split(self.minibatch_size):
-            yield map_tensors(lambda tensor, index=index: tensor.index_select(0, index), rows)
+            yield map_tensors(partial(torch.index_select, dim=0, index=index), rows)
 
     def _segments(self, data: Rollout, log_prob: Tensor, advantage: Tensor, target: Tensor) -> Iterator[Minibatch]:
         steps, envs = advantage.shape
         start = data.episode_step == 0
         for index in torch.randperm(envs, device=advantage.device).split(max(1, self.minibatch_size // steps)):
             yield Minibatch(
-                obs=map_tensors(lambda tensor, index=index: tensor[:-1, index], data.obs),
+                obs=select(data.obs, (slice(0, steps), index)),
                 action=data.action[:, index].flatten(0, 1),
                 log_prob=log_prob[:, index].flatten(),
                 advantage=advantage[:, index].flatten(),

