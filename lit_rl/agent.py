@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
@@ -21,6 +21,7 @@ from lit_rl.optimizer import Optimizer
 from lit_rl.policies.policy import Policy
 from lit_rl.record import Record
 from lit_rl.resume import load_state, restore_random_state, save_state, seed_process
+from lit_rl.safeguards import CloseAfterException, check_precision
 from lit_rl.schedules import as_schedule
 
 
@@ -231,7 +232,7 @@ class Agent(LightningModule, ABC):
             seed = int(os.environ.get("PL_GLOBAL_SEED", torch.initial_seed() % 2**31))
             if self._saved is not None:
                 seed = self._saved["seed"]
-            self.base_seed = seed
+            seed = self.base_seed = self.trainer.strategy.broadcast(seed)  # ranks differ by their own number alone
             self.run = self.trainer.strategy.broadcast(secrets.token_hex(4))
             self._experience = self.data.open(self.env, self.policy, self.gamma, seed, self.trainer.global_rank)
             if self._saved is not None:
@@ -255,21 +256,27 @@ class Agent(LightningModule, ABC):
     def _log_episodes(self, stage: str, batch: EpisodeResults) -> None:
         values = {f"{stage}/{name}": value for name, value in batch.summary().items()}
         self.log_dict(values, sync_dist=True, batch_size=len(batch.returns), on_epoch=True)
-        self.log("step", float(self.env_steps), batch_size=1, on_epoch=True)  # the x-axis of every plot
+        self.log("step", float(self.env_steps), sync_dist=True, batch_size=1, on_epoch=True)  # every plot's x-axis
 
     # Life
 
     def setup(self, stage: str) -> None:
-        """Compile the loss where asked to."""
-        if self.optimizer.compile and stage == "fit":
-            self.loss = torch.compile(self.loss)  # type: ignore[method-assign]
+        """Refuse a precision that cannot learn; compile the loss where asked to."""
+        if stage == "fit":
+            check_precision(self.trainer.precision)
+        if stage == "fit" and self.optimizer.compile:
+            self.loss = torch.compile(type(self).loss.__get__(self))  # type: ignore[method-assign]
+
+    def configure_callbacks(self) -> list[Callback]:
+        """What Lightning adds to the trainer's own."""
+        return [CloseAfterException()]
 
     def on_train_start(self) -> None:
         """Give every process its own random streams, or those of the checkpoint."""
         if self._saved is None:
             seed_process(self.base_seed + self.trainer.global_rank)
         else:
-            restore_random_state(self._saved["ranks"][self.trainer.global_rank]["random"])
+            restore_random_state(self._saved["ranks"][self.trainer.global_rank]["random"], self.device)
             self._saved = None
         self.metrics.start(self.env_steps, self.updates)
 
@@ -283,14 +290,11 @@ class Agent(LightningModule, ABC):
 
     def teardown(self, stage: str) -> None:
         """Close the environments."""
-        self._close()
+        self.close()
         self._saved = None  # a test or validation of a checkpoint resumes nothing
 
-    def on_exception(self, exception: BaseException) -> None:
-        """Teardown does not run after an exception."""
-        self._close()
-
-    def _close(self) -> None:
+    def close(self) -> None:
+        """End environments and workers; harmless when repeated."""
         if self._experience is not None:
             self._experience.close()
             self._experience = None

@@ -24,6 +24,7 @@ class Record:
         """Begin to measure speed here."""
         self._clock = (time.perf_counter(), env_steps, updates)
 
+    @torch.compiler.disable
     def add(self, values: dict[str, Tensor | float]) -> None:
         """Scalars of one update."""
         for name, value in values.items():

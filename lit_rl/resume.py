@@ -27,11 +27,13 @@ def save_state(agent: "Agent", checkpoint: dict[str, Any]) -> None:
         "_class_path": class_path(type(agent)),
         **to_plain(agent.arguments()),
     }
-    mine: dict[str, Any] = {"random": random_state(), "data": None}
-    folder = None
-    if agent.has_experience:
-        mine["data"] = agent.experience.snapshot()
-        folder = _save_replay(agent)
+    mine = {
+        "random": random_state(agent.device),
+        "data": agent.experience.snapshot() if agent.has_experience else None,
+        "record": agent.metrics.snapshot(),
+    }
+    ranks = _gather(mine, trainer.world_size)  # first: here a rank waits until the others have finished earlier saves
+    folder = _save_replay(agent) if agent.has_experience else None
     checkpoint["lit_rl"] = {
         "version": __version__,
         "algorithm": type(agent).__name__,
@@ -41,9 +43,8 @@ def save_state(agent: "Agent", checkpoint: dict[str, Any]) -> None:
         "updates": agent.updates,
         "seed": agent.base_seed,
         "world_size": trainer.world_size,
-        "ranks": _gather(mine, trainer.world_size),
+        "ranks": ranks,
         "replay": folder,
-        "record": agent.metrics.snapshot(),
         "versions": {
             "python": platform.python_version(),
             "torch": str(torch.__version__),
@@ -79,7 +80,7 @@ def load_state(agent: "Agent", saved: dict[str, Any]) -> None:
             )
         agent.experience.load(folder)
     agent.experience.restore(state)
-    agent.metrics.restore(saved["record"])
+    agent.metrics.restore(saved["ranks"][trainer.global_rank]["record"])
 
 
 def seed_process(seed: int) -> None:
@@ -89,8 +90,8 @@ def seed_process(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def random_state() -> dict[str, Any]:
-    """The global random streams of this process, as tensors and plain Python."""
+def random_state(device: torch.device) -> dict[str, Any]:
+    """The global random streams of this process, which learns on ``device``, as tensors and plain Python."""
     name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     return {
         "python": random.getstate(),
@@ -102,19 +103,19 @@ def random_state() -> dict[str, Any]:
             float(gauss),
         ],
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
     }
 
 
-def restore_random_state(state: dict[str, Any]) -> None:
+def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
     """Undo everything that drew from the global streams since :func:`random_state`."""
     version, internal, gauss_next = state["python"]
     random.setstate((version, tuple(internal), gauss_next))
     name, keys, position, has_gauss, gauss = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
     torch.set_rng_state(state["torch"])
-    if state["cuda"] and torch.cuda.device_count() == len(state["cuda"]):
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if state["cuda"] is not None and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
 
 
 def _gather(mine: dict[str, Any], world_size: int) -> list[dict[str, Any]]:

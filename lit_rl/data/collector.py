@@ -38,6 +38,7 @@ class Collector:
         """
         policy = policy or self.policy
         policy.refresh()
+        version = int(self.policy.version)  # in a worker the weights may move on while it acts
         if self._obs is None:
             self._obs = self.envs.reset()
         count = self.num_envs
@@ -84,7 +85,7 @@ class Collector:
             final_obs=join(final_obs, self.envs.observation_space),
             final_index=np.concatenate(final_index) if final_index else np.empty(0, np.int64),
             state=first_state,
-            version=np.array(int(policy.version)),
+            version=np.array(version),
         )
 
     def snapshot(self) -> dict[str, Any]:

@@ -78,7 +78,7 @@ class Experience(IterableDataset, ABC):
 
     def statistics(self) -> dict[str, float]:
         """Scalars worth plotting: returns and lengths of episodes, fill of the memory."""
-        return self.source.statistics.summary()
+        return self.source.summary()
 
     def snapshot(self) -> dict[str, Any]:
         """The small part of the state, as tensors and plain Python."""

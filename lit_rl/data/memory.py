@@ -104,6 +104,18 @@ class ReplayMemory:
         written = np.arange(first, first + steps * self.num_envs)
         return written if end <= self.length else written % (self.length * self.num_envs)
 
+    def cut(self) -> None:
+        """The streams break off here, as by a time limit: what is added next opens new episodes."""
+        if self.filled == 0:
+            return
+        newest = (self.cursor - 1) % self.length
+        going = np.flatnonzero(~self.rows["done"][newest])
+        self.rows["done"][newest] = True
+        if not self.store_next:
+            slots = self._slots(len(going))
+            self._finals[slots] = self._head[going]
+            self.rows["final"][newest, going] = slots
+
     def uniform(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """Flat indices [count] of stored rows, uniform with replacement."""
         return (rng.random(count) * len(self)).astype(np.int64)  # half the cost of rng.integers
@@ -227,8 +239,8 @@ class ReplayMemory:
     def _final_dtype(self) -> np.dtype:
         return np.dtype([(field_name("obs", key), *part) for key, part in parts(self.observation_space).items()])
 
-    def _keep_finals(self, rollout: Rollout, times: np.ndarray) -> None:
-        count = len(rollout.final_index)
+    def _slots(self, count: int) -> np.ndarray:
+        """Free places [count] for final observations."""
         missing = count - len(self._free)
         if missing > 0:
             old = len(self._finals)
@@ -236,7 +248,10 @@ class ReplayMemory:
             grown[:old] = self._finals
             self._finals = grown
             self._free.extend(range(old, len(grown)))
-        slots = np.array([self._free.pop() for _ in range(count)])
+        return np.array([self._free.pop() for _ in range(count)], np.int64)
+
+    def _keep_finals(self, rollout: Rollout, times: np.ndarray) -> None:
+        slots = self._slots(len(rollout.final_index))
         for key, name, _ in self._names:
             self._finals[name][slots] = part(rollout.final_obs, key)
         step, env = np.divmod(np.asarray(rollout.final_index), self.num_envs)

@@ -85,6 +85,7 @@ class Priorities:
         weight = (len(self.memory) * probability) ** -self.beta(env_steps)
         return index, torch.from_numpy((weight / weight.max()).astype(np.float32))
 
+    @torch.compiler.disable
     def update(self, index: Tensor, td_error: Tensor) -> None:
         """pᵢ = (|δᵢ| + ε)^α for the rows [B] just learnt from, δ [B]."""
         error = td_error.detach().abs().double().cpu().numpy() + self.recipe.epsilon

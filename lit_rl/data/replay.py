@@ -49,7 +49,8 @@ class Replay(Transitions):
         storage: in ``memory``, or in a memory-mapped temporary file (``memmap``).
         steps_per_epoch: environment steps (of one process) in an epoch, rounded up to whole rounds.
         steps_per_batch: environment steps handed to the trainer at once; bookkeeping, without influence on the result.
-        workers: 1 collects ahead in a process of its own; 0 collects in this process, without lag.
+        workers: processes that collect ahead, each with its share of the environments, one round of lag;
+            0 collects in this process, without lag.
         act_device: ``cpu`` acts with a copy of the policy there while the learner is on an accelerator.
     """
 
@@ -74,8 +75,8 @@ class Replay(Transitions):
             raise ValueError(f"Replay.replay_ratio is {self.replay_ratio}; it must be positive (updates per env step)")
         if self.warmup < 0:
             raise ValueError(f"Replay.warmup is {self.warmup}; it must be 0 or more")
-        if self.workers not in (0, 1):  # several would interleave in the ring, and successors would be another's
-            raise ValueError(f"Replay.workers is {self.workers}; it is 0 or 1: for more data raise env.num_envs")
+        if self.workers < 0:
+            raise ValueError(f"Replay.workers is {self.workers}; it must be 0 or more")
         if self.steps_per_round is not None and self.steps_per_round < 1:
             raise ValueError(f"Replay.steps_per_round is {self.steps_per_round}; it must be at least 1")
         if self.capacity < self.warmup:
@@ -119,15 +120,15 @@ class ReplayExperience(Experience):
             None if self._scratch is None else Path(self._scratch.name) / "rows",
         )
         self.priorities = None if recipe.prioritized is None else Priorities(recipe.prioritized, self.memory)
-        self.source = Source(env, policy, seed, rank, steps, recipe.workers, recipe.act_device)
+        warmup_policy = UniformPolicy(env.action_space)
+        self.source = Source(env, policy, seed, rank, steps, recipe.workers, recipe.act_device, warmup_policy)
         self._policy = policy
-        self._warmup_policy = UniformPolicy(env.action_space)
         self._collected = 0  # env steps of this process
 
     def next_round(self) -> Round:
         """Collect, store, and sample for as many updates as the steps have earned: none during warm-up."""
         warming_up = self._collected < self.recipe.warmup
-        rows = self.memory.add(self.source.collect(self._warmup_policy if warming_up else None))
+        rows = self.memory.add(self.source.collect(opening=warming_up))
         if self.priorities is not None:
             self.priorities.add(rows)
         before = self._updates_earned()
@@ -171,6 +172,8 @@ class ReplayExperience(Experience):
         super().restore(state)
         self.rng.bit_generator.state = state["rng"]
         self._collected = state["collected"]
+        if not self.source.continues:
+            self.memory.cut()
         if self.priorities is not None:
             self.priorities.restore(state["priorities"])
 

@@ -18,7 +18,8 @@ class Rollouts:
         steps: T, steps of each environment in one rollout.
         steps_per_epoch: environment steps (of one process) in an epoch, rounded up to whole rollouts.
         rollouts_per_batch: rollouts handed to the trainer at once; bookkeeping, without influence on the result.
-        workers: processes that collect ahead; 0 collects in this process, without lag.
+        workers: processes that collect ahead, each with its share of the environments, one round of lag;
+            0 collects in this process, without lag.
         act_device: ``cpu`` acts with a copy of the policy there while the learner is on an accelerator.
     """
 

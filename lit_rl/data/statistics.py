@@ -23,11 +23,11 @@ class EpisodeStatistics:
         self._returns: deque[float] = deque(maxlen=WINDOW)
         self._lengths: deque[int] = deque(maxlen=WINDOW)
 
-    def update(self, rollout: Rollout, first_env: int = 0) -> None:
-        """Read the rewards of a rollout [T, N] of arrays that continues envs first_env … first_env + N."""
+    def update(self, rollout: Rollout) -> None:
+        """Read the rewards of a rollout [T, N] of arrays that continues the last one."""
         reward = np.asarray(rollout.reward)
         steps, count = reward.shape
-        running = self._running[first_env : first_env + count]
+        running = self._running
         if len(rollout.final_index) == 0:
             running += reward.sum(0, dtype=np.float64)
             return
@@ -50,6 +50,10 @@ class EpisodeStatistics:
             "episode_length": float(np.mean(self._lengths)),
             "episodes": float(self.episodes),
         }
+
+    def begin_anew(self) -> None:
+        """Forget the episodes in progress: all environments start new ones."""
+        self._running[:] = 0.0
 
     def snapshot(self) -> dict[str, Any]:
         """See :meth:`restore`."""

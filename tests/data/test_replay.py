@@ -128,7 +128,7 @@ def test_an_epoch_is_the_same_rounds_however_they_are_batched(recipe: Any, num_e
         ({"n_step": 0}, "n_step is 0"),
         ({"replay_ratio": 0.0}, "replay_ratio"),
         ({"warmup": -1}, "warmup is -1"),
-        ({"workers": 2}, "workers is 2"),
+        ({"workers": -1}, "workers is -1"),
         ({"steps_per_round": 0}, "steps_per_round is 0"),
         ({"capacity": 10, "warmup": 11}, "smaller than the warm-up"),
     ],

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from lit_rl.data.collector import as_tensors
 from lit_rl.data.statistics import WINDOW, EpisodeStatistics
+from lit_rl.data.workers import side_by_side
 from tests.data.streams import SPACES, Stream
 
 
@@ -57,8 +58,7 @@ def test_brute_force(num_envs, chunks, end, tensors, cut, seed) -> None:
 def test_streams_of_several_workers_stay_apart() -> None:
     streams, statistics = [Stream(SPACES["vector"], 2, seed) for seed in range(2)], EpisodeStatistics(4)
     for _ in range(5):
-        for worker, stream in enumerate(streams):
-            statistics.update(stream.rollout(3), first_env=2 * worker)
+        statistics.update(side_by_side([stream.rollout(3) for stream in streams]))
     expected = [round(r, 4) for stream in streams for episodes in finished(stream).values() for r, _ in episodes]
     assert sorted(np.round(statistics._returns, 4)) == sorted(expected)
 

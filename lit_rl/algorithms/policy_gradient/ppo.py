@@ -28,6 +28,7 @@ from lit_rl.functional.returns import generalized_advantage, vtrace
 from lit_rl.functional.statistics import approx_kl, explained_variance
 from lit_rl.optimizer import Optimizer
 from lit_rl.policies.actor_critic import STOCHASTIC_SPACES, ActorCritic, Evaluation, StochasticPolicy
+from lit_rl.safeguards import mean_over_ranks
 from lit_rl.schedules import Scheduled, as_schedule
 
 
@@ -98,7 +99,7 @@ class PPO(Agent):
         self.networks = net.build(self.env.observation_space, self.env.action_space)
         self.policy = self.networks.policy
         self._clip_now = self.clip(0)
-        self._last_kl: Tensor | float = 0.0
+        self._last_kl = torch.zeros(())
 
     def minibatches(self, data: Rollout) -> Iterator[Minibatch]:
         """(1), then epochs × shuffled minibatches."""
@@ -107,11 +108,10 @@ class PPO(Agent):
         now = self.networks.evaluate(data)
         advantage, target = self.advantages(data, now)
         self.record(explained_variance=explained_variance(now.value.flatten(), target.flatten()))
-        self._last_kl = 0.0
         split = self._segments if self.networks.recurrent else self._rows
         for _ in range(self.epochs):
             yield from split(data, now.log_prob, advantage, target)
-            if self.target_kl is not None and float(self._last_kl) > 1.5 * self.target_kl:
+            if self.target_kl is not None and mean_over_ranks(self._last_kl, self.trainer) > 1.5 * self.target_kl:
                 return
 
     def advantages(self, data: Rollout, now: Evaluation) -> tuple[Tensor, Tensor]:
@@ -124,7 +124,7 @@ class PPO(Agent):
         corrected = vtrace(
             data.reward, now.value, now.next_value, discount, data.done, log_ratio=log_ratio, lam=self.lam
         )
-        self.record(lag=float(self.updates - int(data.version)), rho=corrected.rho.mean())
+        self.record(rho=corrected.rho.mean())
         return corrected.advantage, corrected.target
 
     def _rows(self, data: Rollout, log_prob: Tensor, advantage: Tensor, target: Tensor) -> Iterator[Minibatch]:
@@ -151,6 +151,7 @@ class PPO(Agent):
         """(2)-(4)."""
         outputs, value = self.networks(batch.obs, batch.state, batch.start)
         obs = batch.obs if batch.start is None else map_tensors(lambda tensor: tensor.flatten(0, 1), batch.obs)
+        outputs, value = outputs.float(), value.float()  # under mixed precision too, ρ begins at 1
         log_ratio = self.policy.log_prob(outputs, obs, batch.action) - batch.log_prob  # (2)
         entropy = self.policy.entropy(outputs, obs).mean()
         advantage = (batch.advantage - batch.advantage.mean()) / (batch.advantage.std(correction=0) + 1e-8)  # (1)
