@@ -71,7 +71,7 @@ class DQN(Agent):
         self,
         env: Env | str,
         data: Transitions = Replay(capacity=100_000, batch_size=128, replay_ratio=0.1, warmup=1_000),
-        net: Body = MLP((120, 84), "relu"),
+        net: Body = MLP((120, 84), "relu", orthogonal=False),
         optimizer: Optimizer = Optimizer(lr=2.5e-4, max_grad_norm=10.0),
         gamma: float = 0.99,
         epsilon: Scheduled = Linear(1.0, 0.05, 10_000),
