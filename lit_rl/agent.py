@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
@@ -63,7 +64,6 @@ class Agent(LightningModule, ABC):
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.save_hyperparameters(logger=False)
         self.env = Env.of(env).with_spaces()
         self.require(0 <= gamma <= 1, "gamma", gamma, "a discount lies in [0, 1]")
         self.data, self.gamma, self.evaluation = data, gamma, evaluation
@@ -74,12 +74,12 @@ class Agent(LightningModule, ABC):
         self.base_seed = 0
         self.run = ""  # tells this run's replay folders from those of others
         self._saved: dict[str, Any] | None = None  # from a checkpoint, until the data set opens
-        kind = type(self.env.action_space).__name__
-        if kind not in self.action_spaces:
-            raise ValueError(
-                f"{type(self).__name__} acts in {' or '.join(self.action_spaces)} spaces; "
-                f"{self.env.id} has {self.env.action_space}"
-            )
+        space = self.env.action_space
+        continuous = np.issubdtype(space.dtype, np.floating)  # a Box of integers is served by none
+        kind = type(space).__name__
+        if kind not in self.action_spaces or (kind == "Box" and not continuous):
+            spaces = " or ".join(self.action_spaces)
+            raise ValueError(f"{type(self).__name__} acts in {spaces} spaces; {self.env.id} has {space}")
 
     def require(self, holds: bool, name: str, value: Any, rule: str) -> None:
         """Refuse an argument in one line.
