@@ -21,7 +21,7 @@ def check_precision(precision: str) -> None:
         )
 
 
-def mean_over_ranks(value: Tensor, trainer: Trainer) -> float:
+def mean_over_ranks(value: Tensor, trainer: Any) -> float:
     """For decisions that all ranks must take alike, such as leaving a loop of updates: else they wait for ever."""
     return float(trainer.strategy.reduce(value.clone(), reduce_op="mean"))
 
