@@ -117,8 +117,9 @@ def test_ppo_learns_with_two_workers_and_one_round_of_lag(tmp_path: Path) -> Non
     with Watch(agent) as watch:
         trainer = fit(agent, tmp_path, 8)
     assert agent.env_steps == 8 * 2560 and agent.updates == 80 * 16
-    assert watch.lags[0] == 0 and set(watch.lags[2:]) == {16}  # the updates of one round, over all epochs
-    assert agent.metrics.latest["lag"] == 16 and 0 < agent.metrics.latest["rho"] <= 1
+    # One round's updates; fewer where the learner was quicker to begin than the workers, over all epochs.
+    assert watch.lags[0] == 0 and all(8 <= lag <= 16 for lag in watch.lags[2:])
+    assert 8 <= agent.metrics.latest["lag"] <= 16 and 0 < agent.metrics.latest["rho"] <= 1
     assert max(agent.metrics.latest["episode_return"], float(trainer.callback_metrics["val/return"])) >= 150
     assert multiprocessing.active_children() == []
 

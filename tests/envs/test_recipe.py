@@ -72,6 +72,7 @@ def test_other_spaces_are_refused_in_one_line(space: spaces.Space) -> None:
         ({"id": "CartPole-v1", "wrappers": ["ChannelFirst"], "vectorization": "native"}, "do not apply"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_bad_recipes_are_refused_when_built(arguments: dict, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         Env(**arguments)

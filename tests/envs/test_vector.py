@@ -374,6 +374,7 @@ def test_velocities_are_hidden() -> None:
     assert_same(hidden.reset(), full[:, [0, 2]])
 
 
+@pytest.mark.slow  # a timing: only a quiet machine can tell
 def test_guards_cost_little() -> None:
     env = Env("CartPole-v1").open(8)
     env.reset()

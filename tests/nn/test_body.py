@@ -1,7 +1,6 @@
 import pickle
 
 import gymnasium
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -39,15 +38,6 @@ SPACES: dict[str, tuple[gymnasium.Space, int]] = {
     ),
 }
 MIXED = spaces.Dict({"camera": PIXELS, "map": PLANES, "speed": VECTOR, "action_mask": spaces.MultiBinary(2)})
-
-
-@pytest.fixture
-def unchecked():
-    """Without the run-time check of annotations, as users run."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 def sample(space: gymnasium.Space, n: int, seed: int = 0):
