@@ -43,7 +43,8 @@ class Agent(LightningModule, ABC):
     """
 
     action_spaces: ClassVar[tuple[str, ...]] = ()
-    """Names of the gymnasium spaces it can act in."""
+    """Names of the gymnasium spaces it can act in, and observe."""
+    observation_spaces: ClassVar[tuple[str, ...]] = ("Box", "Discrete", "MultiDiscrete", "MultiBinary", "Dict")
 
     policy: Policy
     _given: tuple[tuple[Any, ...], dict[str, Any]]
@@ -71,8 +72,7 @@ class Agent(LightningModule, ABC):
         self.learning_rate = as_schedule(optimizer.lr)
         self.metrics = Record()
         self._experience: Experience | None = None
-        self.base_seed = 0
-        self.run = ""  # tells this run's replay folders from those of others
+        self.base_seed, self.run = 0, ""  # the second tells this run's replay folders from those of others
         self._saved: dict[str, Any] | None = None  # from a checkpoint, until the data set opens
         space = self.env.action_space
         continuous = np.issubdtype(space.dtype, np.floating)  # a Box of integers is served by none
