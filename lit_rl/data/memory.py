@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lit_rl.batch import Rollout, Transition
+from lit_rl.batch import Rollout, Transition, map_tensors
 from lit_rl.data.arrays import part, parts
 from lit_rl.data.layout import field_name, row_layout
 
@@ -120,13 +120,14 @@ class ReplayMemory:
         """Flat indices [count] of stored rows, uniform with replacement."""
         return (rng.random(count) * len(self)).astype(np.int64)  # half the cost of rng.integers
 
-    def read(self, index: np.ndarray, weight: Tensor | None = None) -> Transition:
+    def read(self, index: np.ndarray, weight: Tensor | None = None, n_step: int | None = None) -> Transition:
         """The n-step transitions [B] that begin at flat rows ``index`` [B]."""
+        n_step = n_step or self.n_step
         rows = self._gather(index)
         reward, discount = _column(rows, "reward"), _column(rows, "discount")
         last, rows_of_last = index, rows
-        if self.n_step > 1:
-            reward, discount, last = self._fold(index)
+        if n_step > 1:
+            reward, discount, last = self._fold(index, n_step)
             rows_of_last = self._gather(last)
         return Transition(
             obs=self._observation(rows, "obs"),
@@ -151,19 +152,8 @@ class ReplayMemory:
         done = self.rows.reshape(-1)["done"][flat]
         ended_before = np.cumsum(done, axis=1) - done > 0
         valid = ~ended_before & (offsets == reached)
-        single = self.n_step
-        self.n_step = 1
-        try:
-            transition = self.read(flat.reshape(-1))
-        finally:
-            self.n_step = single
-
-        def shaped(field: Any) -> Any:
-            if isinstance(field, dict):
-                return {key: shaped(value) for key, value in field.items()}
-            return field.unflatten(0, flat.shape)
-
-        return Transition(*(shaped(field) for field in transition)), torch.from_numpy(valid)
+        transition = self.read(flat.reshape(-1), n_step=1)
+        return map_tensors(lambda rows: rows.unflatten(0, flat.shape), transition), torch.from_numpy(valid)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The stored rows, and what :meth:`restore` needs beside them, for writing to disk."""
@@ -203,14 +193,14 @@ class ReplayMemory:
         """How many steps of the same environment lie between each row and the newest one."""
         return (self.cursor - 1 - index // self.num_envs) % self.length
 
-    def _fold(self, index: np.ndarray) -> tuple[Tensor, Tensor, np.ndarray]:
+    def _fold(self, index: np.ndarray, n_step: int) -> tuple[Tensor, Tensor, np.ndarray]:
         """Σ_{k<m} γᵏ r_k, γᵐ(1 − terminated) and the last row of each window, m ≤ n (formula sheet 7.4.2a)."""
         rows = self.rows.reshape(-1)
         last = index
         reward, discount = rows["reward"][index], rows["discount"][index]
         going = ~rows["done"][index]
         newer = self._newer(index)
-        for k in range(1, self.n_step):
+        for k in range(1, n_step):
             going &= newer >= k
             following = (last + self.num_envs) % len(rows)
             reward = reward + np.where(going, discount * rows["reward"][following], 0)
