@@ -177,6 +177,21 @@ def test_resumes_with_environments_in_processes(name: str, tmp_path: Path) -> No
     check_resume(name, tmp_path, 1, env=Env(ENVS[kind.action_spaces[0]], num_envs=2, vectorization="async"))
 
 
+@pytest.mark.medium
+@pytest.mark.parametrize(
+    ("name", "env", "module"),
+    [
+        ("PPO", "LunarLander-v3", "Box2D"),
+        ("DQN", "LunarLander-v3", "Box2D"),
+        ("PPO", "HalfCheetah-v5", "mujoco"),
+        ("SAC", "HalfCheetah-v5", "mujoco"),
+    ],
+)
+def test_resumes_in_physics(name: str, env: str, module: str, tmp_path: Path) -> None:
+    pytest.importorskip(module)
+    check_resume(name, tmp_path, 1, env=Env(env, num_envs=2))
+
+
 @each_pair
 def test_loads_without_opening_an_environment(
     name: str, space: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
