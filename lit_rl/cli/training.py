@@ -1,6 +1,7 @@
 """``lit-rl fit``: a new run, or one that goes on."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -147,10 +148,10 @@ class _Run:
                 print(f"  {name}   {path}")
         shown = best if best.is_file() else last
         if shown.is_file() and not stopped:
-            print(f"watch:   lit-rl play --ckpt_path {shown}")
+            print(f"watch:   {_program()} play --ckpt_path {shown}")
         if last.is_file():
             epochs = "" if stopped else f" --trainer.max_epochs {2 * (self.trainer.max_epochs or 1)}"
-            print(f"go on:   lit-rl fit --ckpt_path {last}{epochs}")
+            print(f"go on:   {_program()} fit --ckpt_path {last}{epochs}")
 
 
 class _Started(Callback):
@@ -165,3 +166,11 @@ class _Started(Callback):
 @rank_zero_only
 def _say(text: str) -> None:
     print(f"lit-rl: {text}", file=sys.stderr)
+
+
+def _program() -> str:
+    """What to type for ``lit-rl``: its path where the environment it lives in is not activated."""
+    script = Path(sys.executable).parent / "lit-rl"
+    if shutil.which("lit-rl") or not script.is_file():
+        return "lit-rl"
+    return os.path.relpath(script)
