@@ -111,7 +111,7 @@ def dqn(steps: int, every: int) -> DQN:
     return DQN(
         env="CartPole-v1",
         data=Replay(100_000, 128, replay_ratio=1 / every, warmup=1_000, steps_per_epoch=min(steps, 10_000)),
-        net=MLP((120, 84), "relu"),
+        net=MLP((120, 84), "relu", orthogonal=False),
         optimizer=Optimizer(lr=1e-3, max_grad_norm=10.0),
         target_update_every=500 // every,
     )
