@@ -173,4 +173,5 @@ def _program() -> str:
     script = Path(sys.executable).parent / "lit-rl"
     if shutil.which("lit-rl") or not script.is_file():
         return "lit-rl"
-    return os.path.relpath(script)
+    path = os.path.relpath(script)
+    return str(script) if path.startswith("..") else path
