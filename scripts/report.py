@@ -1,6 +1,6 @@
 """Run configs × seeds and write docs/results.md: `python scripts/report.py [configs or task names]`.
 
-Without names, all tasks of scripts/reporting/targets.yaml. Stopping it loses nothing: the same command goes on,
+Without names, all tasks of scripts/reporting/targets/. Stopping it loses nothing: the same command goes on,
 finished runs stay. The exit status is 1 where a run failed or missed its target.
 """
 
@@ -17,7 +17,9 @@ from scripts.reporting.tasks import choose, read_tasks  # noqa: E402
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tasks", nargs="*", metavar="config", help="configs, or names of tasks in targets.yaml")
+    parser.add_argument(
+        "tasks", nargs="*", metavar="config", help="configs, or names of tasks in scripts/reporting/targets"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--processes", type=int, default=2, help="runs at a time, one thread each (default: 2)")
     parser.add_argument("--output", type=Path, default=ROOT / "docs", help="folder of results.md (default: docs)")
@@ -50,11 +52,16 @@ def main(arguments: list[str] | None = None) -> int:
         except KeyboardInterrupt:
             stopped = True
 
-    from scripts.reporting.page import result_of, write_page  # loads torch: not before it is needed
+    from scripts.reporting.outcomes import kept_seeds, result_of  # loads torch: not before it is needed
+    from scripts.reporting.page import write_page
 
-    # Tasks run earlier stay on the page when only some are named now.
+    # Tasks run earlier, here or elsewhere, stay on the page when only some are named now.
     shown = [*known, *(task for task in chosen if task not in known)]
-    results = [result_of(t, options.seeds, runs) for t in shown if t in chosen or (runs / t.name).exists()]
+    seeds = {task: sorted({*options.seeds, *kept_seeds(task, options.output)}) for task in shown}
+    there = [
+        task for task in shown if task in chosen or kept_seeds(task, options.output) or (runs / task.name).exists()
+    ]
+    results = [result_of(task, seeds[task], runs, options.output) for task in there]
     page = write_page(results, options.output)
     for result in results:
         print(f"{result.verdict:10}  {result.task.name}  ({len(result.finished)} of {len(result.outcomes)} seeds)")

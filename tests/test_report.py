@@ -15,7 +15,7 @@ import torch
 
 from lit_rl.planning.pendulum import pendulum_optimum
 from scripts import report
-from scripts.reporting import page, regret
+from scripts.reporting import outcomes, page, regret
 from scripts.reporting.curves import Crossing, Curve, crossing, read_curve, scores
 from scripts.reporting.plots import band
 from scripts.reporting.runs import ROOT, Run, Runner
@@ -128,7 +128,7 @@ def test_tasks_are_chosen_by_name_or_config(tmp_path: Path):
     chosen = choose(["dqn-cartpole", "configs/sac/pendulum.yaml", str(own)], known)
     assert [task.name for task in chosen] == ["dqn-cartpole", "sac-pendulum", f"{tmp_path.name}-mine"]
     assert chosen[2].path == own and chosen[2].require == ()
-    with pytest.raises(ValueError, match="neither a config file nor one of ppo-cartpole"):
+    with pytest.raises(ValueError, match="neither a config file nor a task .* did you mean ppo-cartpole"):
         choose(["ppo-cartpool"], known)
 
 
@@ -200,7 +200,7 @@ def test_runs_fail_alone_resume_and_are_not_repeated(tmp_path: Path, fit: tuple[
         "fake seed 1: failed: seed 1: the gradient is not finite",
         "fake seed 2: finished",
     ]
-    result = page.result_of(task, [0, 1, 2], tmp_path / "runs")
+    result = outcomes.result_of(task, [0, 1, 2], tmp_path / "runs", tmp_path / "docs")
     assert (result.verdict, len(result.finished)) == ("INCOMPLETE", 2)
     text = page.write_page([result], tmp_path / "docs").read_text()
     assert "failed: seed 1: the gradient is not finite" in text
@@ -211,7 +211,7 @@ def test_runs_fail_alone_resume_and_are_not_repeated(tmp_path: Path, fit: tuple[
     first, second = calls(runs[1])
     assert "--ckpt_path" not in first and second["--ckpt_path"] == "last"
     assert (first["--seed_everything"], len(calls(runs[0]))) == ("1", 1)
-    result = page.result_of(task, [0, 1, 2], tmp_path / "runs")
+    result = outcomes.result_of(task, [0, 1, 2], tmp_path / "runs", tmp_path / "docs")
     assert result.verdict == "PASS"  # finals 8, 9, 10
     text = page.write_page([result], tmp_path / "docs").read_text()
     assert "| [fake](#fake) | Fake-v0 | 300 | 5 | 9.0 [8.0, 10.0] | 9.0 [8.0, 10.0] | 3 of 3 | **PASS** |" in text
@@ -220,11 +220,17 @@ def test_runs_fail_alone_resume_and_are_not_repeated(tmp_path: Path, fit: tuple[
     (row,) = [line for line in text.splitlines() if line.startswith("| 0 |")]
     assert row.startswith("| 0 | 8.0 | 8.0 | 8.0 | 200 (") and "s) | 200 |" in row
 
+    (tmp_path / "runs").rename(tmp_path / "elsewhere")  # the page can be written again from the figures kept beside it
+    kept = outcomes.result_of(task, [0, 1, 2], tmp_path / "runs", tmp_path / "docs")
+    assert page.write_page([kept], tmp_path / "docs").read_text() == text
+    assert outcomes.kept_seeds(task, tmp_path / "docs") == [0, 1, 2]
+    (tmp_path / "elsewhere").rename(tmp_path / "runs")
+
     (tmp_path / "config.yaml").write_text("{model: {env: Fake-v0}, returns: [0]}")
     said.clear()
     runner.run_all(runs[:1])
     assert said[0].startswith("fake seed 0: skipped: made with another")
-    stale = page.result_of(task, [0, 1, 2], tmp_path / "runs")
+    stale = outcomes.result_of(task, [0, 1, 2], tmp_path / "runs", tmp_path / "docs")
     assert stale.verdict == "INCOMPLETE" and {outcome.status for outcome in stale.outcomes} == {"stale"}
 
 
@@ -242,7 +248,7 @@ def test_stopping_lets_the_runs_save_and_the_next_call_goes_on(tmp_path: Path, f
         Runner(1, fit, lambda line: None).run_all(runs)
     assert runs[0].record["status"] == "interrupted"
     assert runs[0].checkpoint.exists() and not runs[1].folder.exists()
-    outcome = page.outcome_of(runs[0])
+    outcome = outcomes.outcome_of(runs[0])
     assert (outcome.status, outcome.message, outcome.scores) == ("interrupted", "stopped by signal 15", {})
 
 

@@ -1,17 +1,16 @@
 """The page of results: one row per task, then each task with its curves and seeds."""
 
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import yaml
 
 from lit_rl.functional.statistics import iqm, stratified_bootstrap_interval
-from scripts.reporting.curves import Curve, crossing, read_curve, scores
+from scripts.reporting.curves import crossing
+from scripts.reporting.outcomes import Outcome, Result, keep
 from scripts.reporting.plots import plot
-from scripts.reporting.regret import EPISODES, regret_of
-from scripts.reporting.runs import Run
-from scripts.reporting.tasks import LEAST_RUNS, ROOT, Task, environment, verdict
+from scripts.reporting.regret import EPISODES
+from scripts.reporting.tasks import LEAST_RUNS, ROOT, Task, environment
 
 HEAD = f"""# Results
 
@@ -34,59 +33,11 @@ Seconds depend on the machine and on what else it does; steps and scores depend 
 """
 
 
-class Outcome(NamedTuple):
-    """What is known of one run."""
-
-    run: Run
-    curve: Curve
-    scores: dict[str, float]  # empty without an evaluation
-    status: str  # finished, failed, interrupted, started, stale, missing
-    message: str
-    record: dict
-
-
-class Result(NamedTuple):
-    """What is known of one task."""
-
-    task: Task
-    outcomes: list[Outcome]
-    verdict: str
-    found: list  # requirements, whether they hold, and what was found
-
-    @property
-    def finished(self) -> list[Outcome]:
-        """Runs that count."""
-        return [outcome for outcome in self.outcomes if outcome.status == "finished"]
-
-
-def outcome_of(run: Run) -> Outcome:
-    """Read one run's directory."""
-    record, curve = run.record, read_curve(run.folder)
-    status, message = record.get("status", "missing"), record.get("message", "")
-    if not run.task.path.exists():
-        status, message = "failed", "the config does not exist"
-    elif record and record["digest"] != run.digest():
-        status, message = "stale", "the config has changed since"
-    values = scores(curve) if len(curve.steps) else {}
-    if status == "finished" and not values:
-        status, message = "failed", "it finished without an evaluation"
-    if status == "finished" and run.task.regret:
-        try:
-            values["regret"] = regret_of(run.checkpoint)
-        except (OSError, RuntimeError, ValueError) as error:
-            status, message = "failed", f"no regret: {error}"
-    return Outcome(run, curve, values, status, message, record)
-
-
-def result_of(task: Task, seeds: list[int], runs: Path) -> Result:
-    """Read the runs of one task."""
-    outcomes = [outcome_of(Run(task, seed, runs)) for seed in seeds]
-    return Result(task, outcomes, *verdict(task, [o.scores for o in outcomes if o.status == "finished"], len(seeds)))
-
-
 def write_page(results: list[Result], output: Path) -> Path:
-    """Write ``results.md`` and a picture per task below ``output``; returns the page."""
+    """Write ``results.md``, and per task a picture and its figures, below ``output``; returns the page."""
     output.mkdir(parents=True, exist_ok=True)
+    for result in results:
+        keep(result, output / "results")
     parts = [HEAD, _overview(results), *(_section(result, output) for result in results), FOOT, _conditions(results)]
     path = output / "results.md"
     path.write_text("\n".join(parts), "utf-8")

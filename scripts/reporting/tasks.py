@@ -1,6 +1,7 @@
 """What is run, and what is required of it: the table of targets, and verdicts."""
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,7 +9,7 @@ import numpy as np
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-TABLE = Path(__file__).with_name("targets.yaml")
+TABLE = Path(__file__).with_name("targets")
 LEAST_RUNS = 3  # fewer seeds prove nothing, either way
 
 Score = Literal["best", "final", "best_of_last_3", "worst_of_last_3", "regret"]
@@ -82,19 +83,20 @@ class Task:
 
 
 def read_tasks(path: Path = TABLE) -> list[Task]:
-    """The table of targets.
+    """The tables of targets in a folder, or one of them.
 
     Raises:
         ValueError: an entry is wrong, or two have the same name.
     """
     tasks = []
-    for number, entry in enumerate(yaml.safe_load(path.read_text("utf-8")), 1):
-        try:
-            require = tuple(Requirement(**requirement) for requirement in entry.pop("require", []))
-            arguments = tuple(str(argument) for argument in entry.pop("arguments", []))
-            tasks.append(Task(**entry, arguments=arguments, require=require))
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{path.name}, entry {number}: {error}") from error
+    for table in sorted(path.glob("*.yaml")) if path.is_dir() else [path]:
+        for number, entry in enumerate(yaml.safe_load(table.read_text("utf-8")), 1):
+            try:
+                require = tuple(Requirement(**requirement) for requirement in entry.pop("require", []))
+                arguments = tuple(str(argument) for argument in entry.pop("arguments", []))
+                tasks.append(Task(**entry, arguments=arguments, require=require))
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{table.name}, entry {number}: {error}") from error
     names = [task.name for task in tasks]
     if len(set(names)) < len(names):
         raise ValueError(f"{path.name}: names must differ; there are {', '.join(names)}")
@@ -111,8 +113,9 @@ def choose(words: list[str], known: list[Task]) -> list[Task]:
         matches = [task for task in known if word in (task.name, task.config) or path == task.path.resolve()]
         if not matches:
             if not path.is_file():
-                names = ", ".join(task.name for task in known)
-                raise ValueError(f"{word!r} is neither a config file nor one of {names}")
+                close = get_close_matches(word, [task.name for task in known])
+                hint = f"; did you mean {', '.join(close)}?" if close else ""
+                raise ValueError(f"{word!r} is neither a config file nor a task of scripts/reporting/targets{hint}")
             config = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
             matches = [Task(f"{path.parent.name}-{path.stem}", str(config))]
             if matches[0].name in {task.name for task in known}:
