@@ -25,6 +25,7 @@ RECIPES = {
     "Env": "lit_rl.envs.recipe",
     "Wrapper": "lit_rl.envs.recipe",
     "Rollouts": "lit_rl.data.rollouts",
+    "SimulatedRollouts": "lit_rl.data.simulator",
     "WholeEpisodes": "lit_rl.data.whole_episodes",
     "Replay": "lit_rl.data.replay",
     "Prioritized": "lit_rl.data.priority",
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from lit_rl.data.priority import Prioritized as Prioritized
     from lit_rl.data.replay import Replay as Replay
     from lit_rl.data.rollouts import Rollouts as Rollouts
+    from lit_rl.data.simulator import SimulatedRollouts as SimulatedRollouts
     from lit_rl.data.whole_episodes import WholeEpisodes as WholeEpisodes
     from lit_rl.envs.allow import allow as allow
     from lit_rl.envs.recipe import Env as Env

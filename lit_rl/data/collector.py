@@ -30,7 +30,7 @@ class Collector:
         self._state = np.zeros((self.num_envs, policy.state_size), np.float32)
         self._episode_step = np.zeros(self.num_envs, np.int32)
         action_space = envs.action_space
-        self._bounds = (action_space.low, action_space.high) if isinstance(action_space, gymnasium.spaces.Box) else None
+        self.bounds = (action_space.low, action_space.high) if isinstance(action_space, gymnasium.spaces.Box) else None
 
     def collect(self, steps: int, policy: Policy | None = None) -> Rollout:
         """Take ``steps`` steps in every environment with ``policy`` (the collector's own by default).
@@ -60,7 +60,7 @@ class Collector:
             action[t] = act.action
             log_prob[t] = act.log_prob
             episode_step[t] = self._episode_step
-            step = self.envs.step(act.action if self._bounds is None else np.clip(act.action, *self._bounds))
+            step = self.envs.step(act.action if self.bounds is None else np.clip(act.action, *self.bounds))
             reward[t] = step.reward
             terminated[t] = step.terminated
             truncated[t] = step.truncated
@@ -141,7 +141,8 @@ def _one_after_the_other(pieces: list[Rollout]) -> Rollout:
     joined = {name: np.concatenate([getattr(piece, name) for piece in pieces]) for name in _BY_STEP}
     first = np.cumsum([0, *(piece.reward.size for piece in pieces[:-1])])  # type: ignore[misc]
     steps = [take(piece.obs, slice(0, len(piece.reward))) for piece in pieces]
-    return Rollout(
+    rollout: Callable[..., Rollout] = Rollout  # its fields hold arrays
+    return rollout(
         obs=_concatenate([*steps, take(pieces[-1].obs, slice(-1, None))]),
         final_obs=_concatenate([piece.final_obs for piece in pieces]),
         final_index=np.concatenate([at + piece.final_index for at, piece in zip(first, pieces, strict=True)]),

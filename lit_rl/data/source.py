@@ -54,11 +54,16 @@ class Source:
         self.statistics.update(rollout)
         return rollout
 
+    @property
+    def collector(self) -> Collector:
+        """The collector in this process; there is none with workers."""
+        assert self._collector is not None
+        return self._collector
+
     def collect_episodes(self, per_env: int) -> Rollout:
         """Whole episodes, see :meth:`Collector.collect_episodes`; there are no workers then."""
-        assert self._collector is not None
         self.statistics.begin_anew()
-        rollout = self._collector.collect_episodes(per_env)
+        rollout = self.collector.collect_episodes(per_env)
         self.statistics.update(rollout)
         return rollout
 

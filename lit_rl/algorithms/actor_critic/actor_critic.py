@@ -11,7 +11,10 @@ Update   y_t  = Σ_{k≥t} γ^{k−t} r_k             ``monte_carlo``, V(s) wher
          θ   ← θ + α ∇ mean [log π(a|s; θ) A + c_H H(π(·|s; θ))], once                                        (7)
          With ``action_value`` the critic is Q(s, a): V(s) = Σ_a π(a|s) Q(s, a) in (1)-(4), Q(s, a) in (5), and
          A = Q(s, a) − V(s) in place of (6)                                                                   (8)
-Data     Rollouts: T steps of N environments, then (5) and (7), then the next ones.
+         With data from a simulator, (5) is fitted to the mean over R fresh runs of H steps from some states s:
+         y    = 1/R Σ_r [Σ_{k<H} γᵏ r_k + γᴴ(1 − terminated) V(s_H)]                                         (9)
+Data     Rollouts: T steps of N environments, then (5) and (7), then the next ones. SimulatedRollouts: also runs from
+         states of theirs.
 Differs  A is standardised over the batch. One Adam for both networks; with ``net.shared`` they have one body, which
          (5) moves too.
 """
@@ -29,6 +32,7 @@ from lit_rl.agent import Agent
 from lit_rl.batch import Observation, Rollout, map_tensors
 from lit_rl.data.episodes import Episodes
 from lit_rl.data.rollouts import Rollouts
+from lit_rl.data.simulator import SimulatedRollout, SimulatedRollouts
 from lit_rl.envs.recipe import Env
 from lit_rl.functional.distributions import masked_logits
 from lit_rl.functional.returns import discounted_returns, lambda_returns, n_step_returns
@@ -113,7 +117,8 @@ class BatchActorCritic(Agent):
 
     Args:
         env: environment recipe, or its id.
-        data: rollouts of T steps, without workers: what is learnt from must be of the policy of the moment.
+        data: rollouts of T steps, without workers: what is learnt from must be of the policy of the moment; or such
+            with more runs from some of their states, to which the critic is fitted then.
         net: policy and critic.
         critic: how the critic is fitted.
         optimizer: how parameters move.
@@ -128,7 +133,7 @@ class BatchActorCritic(Agent):
     def __init__(
         self,
         env: Env | str,
-        data: Rollouts = Rollouts(steps=64),
+        data: Rollouts | SimulatedRollouts = Rollouts(steps=64),
         net: ActorCritic = ActorCritic(),
         critic: Critic = Critic(),
         optimizer: Optimizer = Optimizer(lr=3e-3, max_grad_norm=0.5),
@@ -137,7 +142,12 @@ class BatchActorCritic(Agent):
         evaluation: Episodes = Episodes(),
     ) -> None:
         super().__init__(env, data, optimizer, gamma, evaluation)
-        self.require(data.workers == 0, "data.workers", data.workers, "workers' data lag, and nothing here corrects it")
+        lag = isinstance(data, Rollouts) and data.workers > 0
+        self.require(not lag, "data.workers", lag, "workers' data lag, and nothing here corrects it")
+        simulated = isinstance(data, SimulatedRollouts)
+        self.require(
+            not (simulated and critic.action_value), "data", data, "simulated returns are those of V, not of Q"
+        )
         self.critic, self.entropy_weight = critic, entropy_weight
         self.networks = net.build(self.env.observation_space, self.env.action_space)
         self.require(not self.networks.recurrent, "net.body", net.body, "it has a memory; PPO serves those")
@@ -171,13 +181,17 @@ class BatchActorCritic(Agent):
         probabilities = masked_logits(self.policy.outputs(obs).float(), legal_actions(obs)).softmax(-1)
         return (probabilities * values).sum(-1)  # (8)
 
-    def minibatches(self, data: Rollout) -> Iterator[Fit | Improve]:
+    def minibatches(self, data: Rollout | SimulatedRollout) -> Iterator[Fit | Improve]:
         """(5) with the targets of the moment, ``updates`` times; then (7) with the fitted critic."""
+        simulated, data = (data, data.rollout) if isinstance(data, SimulatedRollout) else (None, data)
         self.networks.update_statistics(data.obs)
         obs = map_tensors(lambda tensor: tensor[:-1].flatten(0, 1), data.obs)
         action = data.action.flatten(0, 1)
         for _ in range(self.critic.updates):
-            yield Fit(obs, action, self.targets(data).flatten())  # (5)
+            if simulated is None:
+                yield Fit(obs, action, self.targets(data).flatten())  # (5)
+            else:
+                yield Fit(simulated.obs, simulated.action, self.simulated_targets(simulated))  # (5)
         with torch.no_grad():
             target, value = self.targets(data).flatten(), self.state_values(obs)
             if self.critic.action_value:
@@ -198,6 +212,12 @@ class BatchActorCritic(Agent):
             next_value[data.final_index] = self.state_values(data.final_obs)
         discount = self.gamma * (~data.terminated).float()
         return self.critic.targets(data.reward, next_value.view(steps, envs), discount, data.done)
+
+    @torch.no_grad()
+    def simulated_targets(self, data: SimulatedRollout) -> Tensor:
+        """y [S] of (9)."""
+        beyond = self.state_values(data.last_obs).view_as(data.reward)
+        return (data.reward + data.discount * beyond).mean(1)
 
     def loss(self, batch: Fit | Improve) -> dict[str, Tensor]:
         """(5), or (7)."""
