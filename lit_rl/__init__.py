@@ -10,8 +10,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 AGENTS = {
+    "A2C": "lit_rl.algorithms.actor_critic.a2c",
+    "BatchActorCritic": "lit_rl.algorithms.actor_critic.actor_critic",
     "DQN": "lit_rl.algorithms.q_learning.dqn",
+    "OffPolicyGradient": "lit_rl.algorithms.policy_gradient.off_policy_gradient",
+    "OnlineActorCritic": "lit_rl.algorithms.actor_critic.online_actor_critic",
     "PPO": "lit_rl.algorithms.policy_gradient.ppo",
+    "REINFORCE": "lit_rl.algorithms.policy_gradient.reinforce",
     "SAC": "lit_rl.algorithms.actor_critic.sac",
 }
 """Every algorithm, by its public name: the module it lives in."""
@@ -20,10 +25,13 @@ RECIPES = {
     "Env": "lit_rl.envs.recipe",
     "Wrapper": "lit_rl.envs.recipe",
     "Rollouts": "lit_rl.data.rollouts",
+    "SimulatedRollouts": "lit_rl.data.simulator",
+    "WholeEpisodes": "lit_rl.data.whole_episodes",
     "Replay": "lit_rl.data.replay",
     "Prioritized": "lit_rl.data.priority",
     "Episodes": "lit_rl.data.episodes",
     "ActorCritic": "lit_rl.policies.actor_critic",
+    "Critic": "lit_rl.algorithms.actor_critic.actor_critic",
     "MLP": "lit_rl.nn.body",
     "CNN": "lit_rl.nn.body",
     "Recurrent": "lit_rl.nn.body",
@@ -47,13 +55,21 @@ _HOMES = (
 
 if TYPE_CHECKING:
     from lit_rl.agent import Agent as Agent
+    from lit_rl.algorithms.actor_critic.a2c import A2C as A2C
+    from lit_rl.algorithms.actor_critic.actor_critic import BatchActorCritic as BatchActorCritic
+    from lit_rl.algorithms.actor_critic.actor_critic import Critic as Critic
+    from lit_rl.algorithms.actor_critic.online_actor_critic import OnlineActorCritic as OnlineActorCritic
     from lit_rl.algorithms.actor_critic.sac import SAC as SAC
+    from lit_rl.algorithms.policy_gradient.off_policy_gradient import OffPolicyGradient as OffPolicyGradient
     from lit_rl.algorithms.policy_gradient.ppo import PPO as PPO
+    from lit_rl.algorithms.policy_gradient.reinforce import REINFORCE as REINFORCE
     from lit_rl.algorithms.q_learning.dqn import DQN as DQN
     from lit_rl.data.episodes import Episodes as Episodes
     from lit_rl.data.priority import Prioritized as Prioritized
     from lit_rl.data.replay import Replay as Replay
     from lit_rl.data.rollouts import Rollouts as Rollouts
+    from lit_rl.data.simulator import SimulatedRollouts as SimulatedRollouts
+    from lit_rl.data.whole_episodes import WholeEpisodes as WholeEpisodes
     from lit_rl.envs.allow import allow as allow
     from lit_rl.envs.recipe import Env as Env
     from lit_rl.envs.recipe import Wrapper as Wrapper
