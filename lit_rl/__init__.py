@@ -11,8 +11,10 @@ __version__ = "0.1.0"
 
 AGENTS = {
     "DQN": "lit_rl.algorithms.q_learning.dqn",
+    "NPG": "lit_rl.algorithms.policy_gradient.npg",
     "PPO": "lit_rl.algorithms.policy_gradient.ppo",
     "SAC": "lit_rl.algorithms.actor_critic.sac",
+    "TRPO": "lit_rl.algorithms.policy_gradient.trpo",
 }
 """Every algorithm, by its public name: the module it lives in."""
 
@@ -24,6 +26,8 @@ RECIPES = {
     "Prioritized": "lit_rl.data.priority",
     "Episodes": "lit_rl.data.episodes",
     "ActorCritic": "lit_rl.policies.actor_critic",
+    "Fisher": "lit_rl.algorithms.policy_gradient.trust_region",
+    "CriticFit": "lit_rl.algorithms.policy_gradient.trust_region",
     "MLP": "lit_rl.nn.body",
     "CNN": "lit_rl.nn.body",
     "Recurrent": "lit_rl.nn.body",
@@ -48,7 +52,11 @@ _HOMES = (
 if TYPE_CHECKING:
     from lit_rl.agent import Agent as Agent
     from lit_rl.algorithms.actor_critic.sac import SAC as SAC
+    from lit_rl.algorithms.policy_gradient.npg import NPG as NPG
     from lit_rl.algorithms.policy_gradient.ppo import PPO as PPO
+    from lit_rl.algorithms.policy_gradient.trpo import TRPO as TRPO
+    from lit_rl.algorithms.policy_gradient.trust_region import CriticFit as CriticFit
+    from lit_rl.algorithms.policy_gradient.trust_region import Fisher as Fisher
     from lit_rl.algorithms.q_learning.dqn import DQN as DQN
     from lit_rl.data.episodes import Episodes as Episodes
     from lit_rl.data.priority import Prioritized as Prioritized
