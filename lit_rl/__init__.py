@@ -11,6 +11,8 @@ __version__ = "0.1.0"
 
 AGENTS = {
     "DQN": "lit_rl.algorithms.q_learning.dqn",
+    "EntropyPG": "lit_rl.algorithms.policy_gradient.entropy_pg",
+    "KLPPO": "lit_rl.algorithms.policy_gradient.kl_ppo",
     "NPG": "lit_rl.algorithms.policy_gradient.npg",
     "PPO": "lit_rl.algorithms.policy_gradient.ppo",
     "SAC": "lit_rl.algorithms.actor_critic.sac",
@@ -26,6 +28,7 @@ RECIPES = {
     "Prioritized": "lit_rl.data.priority",
     "Episodes": "lit_rl.data.episodes",
     "ActorCritic": "lit_rl.policies.actor_critic",
+    "KLConstraint": "lit_rl.algorithms.policy_gradient.kl_ppo",
     "Fisher": "lit_rl.algorithms.policy_gradient.trust_region",
     "CriticFit": "lit_rl.algorithms.policy_gradient.trust_region",
     "MLP": "lit_rl.nn.body",
@@ -52,6 +55,9 @@ _HOMES = (
 if TYPE_CHECKING:
     from lit_rl.agent import Agent as Agent
     from lit_rl.algorithms.actor_critic.sac import SAC as SAC
+    from lit_rl.algorithms.policy_gradient.entropy_pg import EntropyPG as EntropyPG
+    from lit_rl.algorithms.policy_gradient.kl_ppo import KLPPO as KLPPO
+    from lit_rl.algorithms.policy_gradient.kl_ppo import KLConstraint as KLConstraint
     from lit_rl.algorithms.policy_gradient.npg import NPG as NPG
     from lit_rl.algorithms.policy_gradient.ppo import PPO as PPO
     from lit_rl.algorithms.policy_gradient.trpo import TRPO as TRPO

@@ -17,7 +17,7 @@ from lightning.pytorch import Callback, seed_everything
 
 from bench import minimal
 from bench.measure import Row, Sample, compare, timed
-from lit_rl import DQN, MLP, PPO, SAC, Agent, Env, Replay, Rollouts, Trainer
+from lit_rl import DQN, MLP, PPO, SAC, TRPO, Agent, CriticFit, Env, Fisher, Replay, Rollouts, Trainer
 from lit_rl.algorithms.policy_gradient.ppo import ActorCritic
 from lit_rl.optimizer import Optimizer
 
@@ -126,6 +126,19 @@ def sac(steps: int) -> SAC:
     )
 
 
+def trpo(steps: int) -> TRPO:
+    return TRPO(
+        env=Env("CartPole-v1", num_envs=2),
+        data=Rollouts(steps=512, steps_per_epoch=min(steps, 10_240)),
+        net=ActorCritic(MLP((64, 64), "tanh")),
+        optimizer=Optimizer(lr=1e-3),
+        lam=0.98,
+        max_kl=0.01,
+        fisher=Fisher(iterations=15, damping=1e-3),
+        critic=CriticFit(epochs=20, minibatch_size=128),
+    )
+
+
 def sb3_ppo(seed: int) -> Any:
     from stable_baselines3 import PPO as Peer
     from stable_baselines3.common.env_util import make_vec_env
@@ -138,6 +151,26 @@ def sb3_ppo(seed: int) -> Any:
         batch_size=256,
         n_epochs=4,
         ent_coef=0.01,
+        seed=seed,
+        device="cpu",
+    )
+
+
+def sb3_trpo(seed: int) -> Any:
+    from sb3_contrib import TRPO as Peer
+    from stable_baselines3.common.env_util import make_vec_env
+
+    return Peer(
+        "MlpPolicy",
+        make_vec_env("CartPole-v1", 2, seed=seed),
+        learning_rate=1e-3,
+        n_steps=512,
+        batch_size=128,
+        gae_lambda=0.98,
+        cg_max_steps=15,
+        cg_damping=1e-3,
+        n_critic_updates=20,
+        target_kl=0.01,
         seed=seed,
         device="cpu",
     )
@@ -211,6 +244,18 @@ TASKS = {
             "by hand": minimal.ppo,
         },
         {"lit_rl": 2.0, "lit_rl, native environments": 2.5},
+    ),
+    "trpo": Task(
+        "TRPO, CartPole, 2 environments × 512 steps, 15 conjugate gradients, 20 epochs of the critic",
+        2_048,
+        20_480,
+        100,
+        100.0,
+        {
+            REFERENCE: lambda steps, seed: train_sb3(sb3_trpo, steps, seed),
+            "lit_rl": lambda steps, seed: train_lit_rl(lambda: trpo(steps), steps, seed),
+        },
+        {"lit_rl": 1.5},
     ),
     "dqn10": _dqn_task(10, 2.2),
     "dqn4": _dqn_task(4, 2.0),
