@@ -22,7 +22,7 @@ ALPHA = 0.4
 @pytest.mark.parametrize("constant", [0.0, -ALPHA])
 @pytest.mark.parametrize("baseline", [0.0, 3.0])
 def test_the_gradient_is_that_of_return_plus_entropy(constant: float, baseline: float) -> None:
-    """15.6.2a: ∇E Σ (r − α log π) over all trajectories, with and without the −α that may be dropped, and a baseline."""
+    """15.6.2a: ∇E Σ (r − α log π) over all trajectories, with and without the −α that may be dropped."""
     paths, logits = problem().paths, problem().logits.clone().requires_grad_()
     log_prob = paths.log_prob(logits)
     objective = (paths.probability(logits) * (paths.reward - ALPHA * log_prob).sum(0)).sum()
