@@ -130,6 +130,6 @@ class TRPO(Agent):
         """(6)."""
         return {"value_loss": value_loss(self.networks.value(batch.obs).float(), batch.target).mean()}
 
-    def manual_backward(self, loss: Tensor, *_: object, **__: object) -> None:
+    def manual_backward(self, loss: Tensor) -> None:  # type: ignore[override]
         """See :func:`backward_of_critic`."""
         backward_of_critic(self.networks, loss)
