@@ -91,7 +91,8 @@ def test_one_step_on_every_rollout(space: str, body: Any) -> None:
     assert len(batch.advantage) == 60
     before = parameters(entropy_pg)
     entropy_pg.update(batch)
-    assert moved(entropy_pg, before) == before.keys()
+    still = before.keys() - moved(entropy_pg, before)
+    assert all(name.endswith("weight_hh") for name in still), "episodes of one step remember nothing"
 
 
 def test_entropy_enters_the_reward_or_the_loss() -> None:
@@ -120,7 +121,7 @@ def test_a_bandit_ends_at_the_boltzmann_policy(tmp_path: Path) -> None:
     """15.6.2a: π ∝ exp(r/α), for arms that pay 0.1, 0.5 and 0.9 in the mean."""
     env = Env("lit_rl.envs.toy:lit_rl/Bandit-v0", num_envs=16)
     bandit = EntropyPG(
-        env, Rollouts(32, 40_960), ActorCritic(MLP(())), Optimizer(0.03), alpha=0.5, standardize=False, lam=1.0
+        env, Rollouts(32, 40_960), ActorCritic(MLP(())), Optimizer(0.1), alpha=0.5, standardize=False, lam=1.0
     )
     learn(bandit, tmp_path, 1)
     policy = bandit.policy.outputs(torch.zeros(1, dtype=torch.int64)).softmax(-1)[0]
@@ -130,7 +131,7 @@ def test_a_bandit_ends_at_the_boltzmann_policy(tmp_path: Path) -> None:
 @pytest.mark.medium
 def test_a_quadratic_ends_at_its_gaussian(tmp_path: Path) -> None:
     """Reward −(a − 0.3)²/2c with c = ½: the optimum is N(0.3, αc)."""
-    env = Env("tests.algorithms.stand_in:Quadratic-v9", num_envs=16)
+    env = Env("Quadratic-v9", num_envs=16)
     net = ActorCritic(MLP(()), log_std=-0.5)
     quadratic = EntropyPG(env, Rollouts(32, 61_440), net, Optimizer(0.02), alpha=0.2, standardize=False, lam=1.0)
     learn(quadratic, tmp_path, 1)

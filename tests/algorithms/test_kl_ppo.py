@@ -98,7 +98,9 @@ def test_before_the_first_step_nothing_has_diverged(space: str, body: Any, of: A
             assert kl_ppo.loss(minibatch)["policy_loss"].item() == pytest.approx(0, abs=1e-5)
         kl_ppo.update(minibatch)
         count += 1
-    assert count == kl_ppo.updates and moved(kl_ppo, before) == before.keys()
+    still = before.keys() - moved(kl_ppo, before)
+    assert count == kl_ppo.updates
+    assert all(name.endswith("weight_hh") for name in still), "episodes of one step remember nothing"
     assert kl_ppo.divergence(data, old) > 1e-5
 
 
