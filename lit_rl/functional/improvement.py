@@ -2,6 +2,7 @@
 
 Tables in any float dtype: S states, A actions, ``transition[s, a, s']``, ``policy[s, a]``. The old policy is π, the
 new one π'. KL(p‖q) = E_p[log p − log q]; TV(p, q) = ½ Σ |p − q| lies in [0, 1], half of the L1 distance.
+Formula sheet: 8.0.1a, 8.0.1b, 8.0.1c, 8.0.2a, 8.1a.
 """
 
 import torch
@@ -38,7 +39,7 @@ def surrogate_gain(log_ratio: Float[Tensor, " B"], advantage: Float[Tensor, " B"
 
 
 def total_variation(p: Float[Tensor, "*batch A"], q: Float[Tensor, "*batch A"]) -> Float[Tensor, "*batch"]:
-    """TV(p, q) = ½ Σ_a |p(a) − q(a)|."""
+    """TV(p, q) = ½ Σ_a |p(a) − q(a)|. Formula sheet: 8.0.1c."""
     return (p - q).abs().sum(-1) / 2
 
 
