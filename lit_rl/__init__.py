@@ -15,9 +15,13 @@ AGENTS = {
     "DQN": "lit_rl.algorithms.q_learning.dqn",
     "OffPolicyGradient": "lit_rl.algorithms.policy_gradient.off_policy_gradient",
     "OnlineActorCritic": "lit_rl.algorithms.actor_critic.online_actor_critic",
+    "EntropyPG": "lit_rl.algorithms.policy_gradient.entropy_pg",
+    "KLPPO": "lit_rl.algorithms.policy_gradient.kl_ppo",
+    "NPG": "lit_rl.algorithms.policy_gradient.npg",
     "PPO": "lit_rl.algorithms.policy_gradient.ppo",
     "REINFORCE": "lit_rl.algorithms.policy_gradient.reinforce",
     "SAC": "lit_rl.algorithms.actor_critic.sac",
+    "TRPO": "lit_rl.algorithms.policy_gradient.trpo",
 }
 """Every algorithm, by its public name: the module it lives in."""
 
@@ -32,6 +36,9 @@ RECIPES = {
     "Episodes": "lit_rl.data.episodes",
     "ActorCritic": "lit_rl.policies.actor_critic",
     "Critic": "lit_rl.algorithms.actor_critic.actor_critic",
+    "KLConstraint": "lit_rl.algorithms.policy_gradient.kl_ppo",
+    "Fisher": "lit_rl.algorithms.policy_gradient.trust_region",
+    "CriticFit": "lit_rl.algorithms.policy_gradient.trust_region",
     "MLP": "lit_rl.nn.body",
     "CNN": "lit_rl.nn.body",
     "Recurrent": "lit_rl.nn.body",
@@ -60,9 +67,16 @@ if TYPE_CHECKING:
     from lit_rl.algorithms.actor_critic.actor_critic import Critic as Critic
     from lit_rl.algorithms.actor_critic.online_actor_critic import OnlineActorCritic as OnlineActorCritic
     from lit_rl.algorithms.actor_critic.sac import SAC as SAC
+    from lit_rl.algorithms.policy_gradient.entropy_pg import EntropyPG as EntropyPG
+    from lit_rl.algorithms.policy_gradient.kl_ppo import KLPPO as KLPPO
+    from lit_rl.algorithms.policy_gradient.kl_ppo import KLConstraint as KLConstraint
+    from lit_rl.algorithms.policy_gradient.npg import NPG as NPG
     from lit_rl.algorithms.policy_gradient.off_policy_gradient import OffPolicyGradient as OffPolicyGradient
     from lit_rl.algorithms.policy_gradient.ppo import PPO as PPO
     from lit_rl.algorithms.policy_gradient.reinforce import REINFORCE as REINFORCE
+    from lit_rl.algorithms.policy_gradient.trpo import TRPO as TRPO
+    from lit_rl.algorithms.policy_gradient.trust_region import CriticFit as CriticFit
+    from lit_rl.algorithms.policy_gradient.trust_region import Fisher as Fisher
     from lit_rl.algorithms.q_learning.dqn import DQN as DQN
     from lit_rl.data.episodes import Episodes as Episodes
     from lit_rl.data.priority import Prioritized as Prioritized

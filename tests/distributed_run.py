@@ -1,6 +1,6 @@
 """One rank of distributed runs: what tests/test_distributed.py starts on two processes.
 
-    torchrun --nproc_per_node 2 -m tests.distributed_run FOLDER ppo dqn sac     (2N, N, N resumed to 2N of each)
+    torchrun --nproc_per_node 2 -m tests.distributed_run FOLDER ppo trpo dqn sac     (2N, N, N resumed to 2N of each)
     python -m tests.distributed_run FOLDER                                      (the trainer starts rank 1 itself)
 
 Each run writes ``FOLDER/<run>/rank<r>.pt``: what must be equal on all ranks, and what must differ.
@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch import seed_everything
 from lightning.pytorch.strategies import DDPStrategy
 
-from lit_rl import DQN, MLP, PPO, SAC, Agent, Env, Replay, Rollouts, Trainer
+from lit_rl import DQN, MLP, PPO, SAC, TRPO, Agent, CriticFit, Env, Replay, Rollouts, Trainer
 from lit_rl.data.episodes import Episodes
 from lit_rl.data.experience import Rounds
 from lit_rl.policies.actor_critic import ActorCritic
@@ -26,11 +26,11 @@ REPLAY = Replay(500, 8, replay_ratio=0.25, warmup=32, steps_per_epoch=64, steps_
 def agent(name: str) -> Agent:
     """Small, with all that must agree over ranks: statistics, targets, a temperature, the end of PPO's epochs."""
     cartpole, pendulum = Env("CartPole-v1", 2), Env("Pendulum-v1", 2)
+    data = Rollouts(steps=16, steps_per_epoch=64, rollouts_per_batch=2)
+    net = ActorCritic(MLP((16,), normalize=True))
+    if name == "trpo":
+        return TRPO(cartpole, data, net, critic=CriticFit(2, 16), evaluation=EVALUATION)
     if name == "ppo":
-        data, net = (
-            Rollouts(steps=16, steps_per_epoch=64, rollouts_per_batch=2),
-            ActorCritic(MLP((16,), normalize=True)),
-        )
         return PPO(cartpole, data, net, minibatch_size=16, target_kl=1e-4, evaluation=EVALUATION)
     if name == "dqn":
         return DQN(cartpole, REPLAY, MLP((16,)), target_update_every=5, evaluation=EVALUATION)

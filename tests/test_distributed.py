@@ -15,7 +15,8 @@ from tests.distributed_run import agent
 
 pytestmark = pytest.mark.medium
 ROOT = Path(__file__).parent.parent
-NAMES = ("ppo", "dqn", "sac")
+ON_POLICY = ("ppo", "trpo")
+NAMES = (*ON_POLICY, "dqn", "sac")
 
 
 def run(*command: str) -> None:
@@ -55,7 +56,7 @@ def test_ranks_agree_on_parameters_buffers_and_counters(runs: Path, name: str) -
     # 4 epochs of 64 steps on each of 2 ranks
     assert first["env_steps"] == second["env_steps"] == first["state"]["policy.env_steps"] == 512
     assert first["own"]["batches"] == second["own"]["batches"]
-    if name == "ppo":
+    if name in ON_POLICY:
         assert (
             first["state"]["policy.body.normalizer.count"] == 4 * 2 * 2 * 17 * 2
         )  # T + 1 observations of each rollout
@@ -67,7 +68,7 @@ def test_ranks_agree_on_parameters_buffers_and_counters(runs: Path, name: str) -
 def test_each_rank_has_environments_and_replay_of_its_own(runs: Path, name: str) -> None:
     first, second = (rank["own"] for rank in ranks(runs / f"{name}-whole"))
     assert not torch.isclose(first["standing"][:, None], second["standing"][None]).all(-1).any()
-    if name != "ppo":
+    if name not in ON_POLICY:
         assert not torch.equal(first["replay"][0], second["replay"][0])  # the first observations of all
         assert not torch.equal(first["replay"][:128], second["replay"][:128])
 
@@ -87,7 +88,7 @@ def test_resume_is_exact_on_both_ranks(runs: Path, name: str) -> None:
         for part in ("state", "optimizer", "val"):
             assert_equal(whole[part], resumed[part], part)
         assert_equal(whole["own"]["standing"], resumed["own"]["standing"])
-        if name != "ppo":
+        if name not in ON_POLICY:
             assert_equal(whole["own"]["replay"], resumed["own"]["replay"])
 
 

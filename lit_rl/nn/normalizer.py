@@ -131,3 +131,11 @@ def all_sum(x: Tensor) -> Tensor:
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         dist.all_reduce(x)
     return x
+
+
+def all_mean(x: Tensor) -> Tensor:
+    """The mean of ``x`` over all ranks, in place and bit for bit the same on each; ``x`` itself in a single process."""
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        dist.all_reduce(x)
+        x /= dist.get_world_size()
+    return x

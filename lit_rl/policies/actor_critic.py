@@ -45,6 +45,7 @@ class Evaluation(NamedTuple):
     value: Tensor  # [T, N]
     next_value: Tensor  # [T, N], of the true successor of every step
     log_prob: Tensor  # [T, N]
+    outputs: Tensor  # [T, N, P], of the policy's head
 
 
 class ActorCriticNetworks(nn.Module):
@@ -95,8 +96,9 @@ class ActorCriticNetworks(nn.Module):
             next_value.view(-1)[rollout.final_index] = after_end.float()
         played = steps * envs
         obs = map_tensors(lambda tensor: tensor[:-1].flatten(0, 1), rollout.obs)
-        log_prob = self.policy.log_prob(outputs[:played].float(), obs, rollout.action.flatten(0, 1))
-        return Evaluation(value[:-1], next_value, log_prob.view(steps, envs))
+        outputs = outputs[:played].float()
+        log_prob = self.policy.log_prob(outputs, obs, rollout.action.flatten(0, 1))
+        return Evaluation(value[:-1], next_value, log_prob.view(steps, envs), outputs.view(steps, envs, -1))
 
     def _unroll(self, rollout: Rollout) -> tuple[Tensor, Tensor, Tensor | None]:
         """Step by step, since the value after an episode's end needs the memory at that end."""

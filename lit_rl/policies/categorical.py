@@ -10,10 +10,13 @@ from torch import Tensor, nn
 from lit_rl.batch import Observation
 from lit_rl.functional.distributions import (
     bernoulli_entropy,
+    bernoulli_kl,
     bernoulli_log_prob,
     categorical_entropy,
+    categorical_kl,
     categorical_log_prob,
     multi_categorical_entropy,
+    multi_categorical_kl,
     multi_categorical_log_prob,
 )
 from lit_rl.nn.network import BuiltBody
@@ -61,6 +64,14 @@ class CategoricalPolicy(NetworkPolicy):
         """Entropy [B] in nats, given the logits [B, A]."""
         return categorical_entropy(outputs, legal_actions(obs))
 
+    def distribution(self, outputs: Tensor) -> Tensor:
+        """All that determines π(·|s) [B, P]: the logits."""
+        return outputs
+
+    def kl(self, p: Tensor, q: Tensor, obs: Observation) -> Tensor:
+        """KL(p‖q) [B] of distributions [B, P] of the same observations."""
+        return categorical_kl(p, q, legal_actions(obs))
+
     def greedy(self, obs: Observation) -> Tensor:
         """See :meth:`NetworkPolicy.greedy`."""
         return best_action(self.outputs(obs), legal_actions(obs))
@@ -92,6 +103,14 @@ class MultiCategoricalPolicy(NetworkPolicy):
         """Entropy [B] in nats, summed over the choices."""
         return multi_categorical_entropy(outputs, self.blocks, legal_actions(obs))
 
+    def distribution(self, outputs: Tensor) -> Tensor:
+        """All that determines π(·|s) [B, P]: the logits."""
+        return outputs
+
+    def kl(self, p: Tensor, q: Tensor, obs: Observation) -> Tensor:
+        """KL(p‖q) [B] of distributions [B, P] of the same observations."""
+        return multi_categorical_kl(p, q, self.blocks, legal_actions(obs))
+
     def greedy(self, obs: Observation) -> Tensor:
         """See :meth:`NetworkPolicy.greedy`."""
         mask = legal_actions(obs)
@@ -121,6 +140,14 @@ class BernoulliPolicy(NetworkPolicy):
     def entropy(self, outputs: Tensor, obs: Observation) -> Tensor:
         """Entropy [B] in nats, summed over the switches."""
         return bernoulli_entropy(outputs)
+
+    def distribution(self, outputs: Tensor) -> Tensor:
+        """All that determines π(·|s) [B, P]: the logits."""
+        return outputs
+
+    def kl(self, p: Tensor, q: Tensor, obs: Observation) -> Tensor:
+        """KL(p‖q) [B] of distributions [B, P] of the same observations."""
+        return bernoulli_kl(p, q)
 
     def greedy(self, obs: Observation) -> Tensor:
         """See :meth:`NetworkPolicy.greedy`."""

@@ -9,7 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from lit_rl.batch import Observation
-from lit_rl.functional.distributions import gaussian_entropy, gaussian_log_prob, squashed_gaussian_sample
+from lit_rl.functional.distributions import (
+    gaussian_entropy,
+    gaussian_kl,
+    gaussian_log_prob,
+    squashed_gaussian_sample,
+)
 from lit_rl.nn.network import BuiltBody
 from lit_rl.policies.network import NetworkPolicy
 
@@ -52,6 +57,15 @@ class GaussianPolicy(NetworkPolicy):
     def entropy(self, outputs: Tensor, obs: Observation) -> Tensor:
         """Differential entropy [B] in nats."""
         return gaussian_entropy(outputs, self.log_std)
+
+    def distribution(self, outputs: Tensor) -> Tensor:
+        """All that determines π(·|s) [B, 2A]: the means, and log σ beside them."""
+        return torch.cat([outputs, self.log_std.expand_as(outputs)], dim=-1)
+
+    def kl(self, p: Tensor, q: Tensor, obs: Observation) -> Tensor:
+        """KL(p‖q) [B] of distributions [B, 2A] of the same observations."""
+        (mean_p, log_std_p), (mean_q, log_std_q) = p.chunk(2, dim=-1), q.chunk(2, dim=-1)
+        return gaussian_kl(mean_p, log_std_p, mean_q, log_std_q)
 
     def greedy(self, obs: Observation) -> Tensor:
         """The mean [B, A]."""

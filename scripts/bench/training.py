@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
-import gymnasium
 from lightning.pytorch import Callback, seed_everything
 
 from bench import minimal
 from bench.measure import Row, Sample, compare, timed
-from lit_rl import A2C, DQN, MLP, PPO, SAC, Agent, Env, Replay, Rollouts, Trainer
+from bench.peers import sb3_a2c, sb3_dqn, sb3_ppo, sb3_sac, sb3_trpo
+from lit_rl import A2C, DQN, MLP, PPO, SAC, TRPO, Agent, CriticFit, Env, Fisher, Replay, Rollouts, Trainer
 from lit_rl.algorithms.policy_gradient.ppo import ActorCritic
 from lit_rl.optimizer import Optimizer
 
@@ -134,65 +134,16 @@ def sac(steps: int) -> SAC:
     )
 
 
-def sb3_ppo(seed: int) -> Any:
-    from stable_baselines3 import PPO as Peer
-    from stable_baselines3.common.env_util import make_vec_env
-
-    return Peer(
-        "MlpPolicy",
-        make_vec_env("CartPole-v1", 8, seed=seed),
-        learning_rate=2.5e-4,
-        n_steps=128,
-        batch_size=256,
-        n_epochs=4,
-        ent_coef=0.01,
-        seed=seed,
-        device="cpu",
-    )
-
-
-def sb3_a2c(seed: int) -> Any:
-    from stable_baselines3 import A2C as Peer
-    from stable_baselines3.common.env_util import make_vec_env
-
-    return Peer("MlpPolicy", make_vec_env("CartPole-v1", 8, seed=seed), n_steps=5, seed=seed, device="cpu")
-
-
-def sb3_dqn(every: int, seed: int) -> Any:
-    from stable_baselines3 import DQN as Peer
-
-    model = Peer(
-        "MlpPolicy",
-        "CartPole-v1",
-        learning_rate=1e-3,
-        buffer_size=100_000,
-        learning_starts=1_000,
-        batch_size=128,
-        train_freq=every,
-        gradient_steps=1,
-        target_update_interval=500,
-        exploration_initial_eps=1.0,
-        exploration_final_eps=0.05,
-        exploration_fraction=0.5,
-        policy_kwargs={"net_arch": [120, 84]},
-        seed=seed,
-        device="cpu",
-    )
-    return model
-
-
-def sb3_sac(seed: int) -> Any:
-    from stable_baselines3 import SAC as Peer
-
-    return Peer(
-        "MlpPolicy",
-        gymnasium.make("Pendulum-v1"),
-        learning_rate=1e-3,
-        buffer_size=100_000,
-        learning_starts=100,
-        batch_size=256,
-        seed=seed,
-        device="cpu",
+def trpo(steps: int) -> TRPO:
+    return TRPO(
+        env=Env("CartPole-v1", num_envs=2),
+        data=Rollouts(steps=512, steps_per_epoch=min(steps, 10_240)),
+        net=ActorCritic(MLP((64, 64), "tanh")),
+        optimizer=Optimizer(lr=1e-3),
+        lam=0.98,
+        max_kl=0.01,
+        fisher=Fisher(iterations=15, damping=1e-3),
+        critic=CriticFit(epochs=20, minibatch_size=128),
     )
 
 
@@ -237,6 +188,18 @@ TASKS = {
             REFERENCE: lambda steps, seed: train_sb3(sb3_a2c, steps, seed),
             "lit_rl": lambda steps, seed: train_lit_rl(lambda: a2c(steps, "sync"), steps, seed),
             "lit_rl, native environments": lambda steps, seed: train_lit_rl(lambda: a2c(steps, "native"), steps, seed),
+        },
+        {"lit_rl": 1.5},
+    ),
+    "trpo": Task(
+        "TRPO, CartPole, 2 environments × 512 steps, 15 conjugate gradients, 20 epochs of the critic",
+        2_048,
+        20_480,
+        100,
+        100.0,
+        {
+            REFERENCE: lambda steps, seed: train_sb3(sb3_trpo, steps, seed),
+            "lit_rl": lambda steps, seed: train_lit_rl(lambda: trpo(steps), steps, seed),
         },
         {"lit_rl": 1.5},
     ),

@@ -12,19 +12,25 @@ Differs  Old log-probabilities and values are recomputed in one batch after coll
 """
 
 from collections.abc import Iterator
-from functools import partial
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from lit_rl.agent import Agent
-from lit_rl.batch import Observation, Rollout, map_tensors, select
+from lit_rl.algorithms.policy_gradient.minibatches import (
+    Minibatch,
+    all_rows,
+    estimate_advantages,
+    rows_of,
+    shuffled_rows,
+    shuffled_segments,
+    standardized,
+)
+from lit_rl.batch import Rollout
 from lit_rl.data.episodes import Episodes
 from lit_rl.data.rollouts import Rollouts
 from lit_rl.envs.recipe import Env
-from lit_rl.functional.returns import generalized_advantage, vtrace
 from lit_rl.functional.statistics import approx_kl, explained_variance
 from lit_rl.optimizer import Optimizer
 from lit_rl.policies.actor_critic import STOCHASTIC_SPACES, ActorCritic, Evaluation, StochasticPolicy
@@ -38,18 +44,6 @@ def clipped_surrogate_loss(
     """−min(ρ A, clip(ρ, 1 − c, 1 + c) A) per sample, (2)-(3)."""
     ratio = log_ratio.exp()
     return -torch.min(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
-
-
-class Minibatch(NamedTuple):
-    """B rows of a rollout; with a memory B = T · n rows of whole segments, observations as [T, n, ...]."""
-
-    obs: Observation
-    action: Tensor  # [B] or [B, A]
-    log_prob: Tensor  # [B], log π(a|s; θ_old)
-    advantage: Tensor  # [B]
-    target: Tensor  # [B], G
-    state: Tensor | None = None  # [n, H]
-    start: Tensor | None = None  # [T, n]
 
 
 class PPO(Agent):
@@ -108,53 +102,30 @@ class PPO(Agent):
         now = self.networks.evaluate(data)
         advantage, target = self.advantages(data, now)
         self.record(explained_variance=explained_variance(now.value.flatten(), target.flatten()))
-        split = self._segments if self.networks.recurrent else self._rows
+        rows = None if self.networks.recurrent else all_rows(data, now, advantage, target)
         for _ in range(self.epochs):
-            yield from split(data, now.log_prob, advantage, target)
+            if rows is None:
+                yield from shuffled_segments(data, now, advantage, target, self.minibatch_size)
+            else:
+                yield from shuffled_rows(rows, self.minibatch_size)
             if self.target_kl is not None and mean_over_ranks(self._last_kl, self.trainer) > 1.5 * self.target_kl:
                 return
 
     def advantages(self, data: Rollout, now: Evaluation) -> tuple[Tensor, Tensor]:
         """(1) and the value targets G, both [T, N]; by V-trace where the data were collected by an older policy."""
-        discount = self.gamma * (~data.terminated).float()
-        if self.data.workers == 0:
-            advantage = generalized_advantage(data.reward, now.value, now.next_value, discount, data.done, lam=self.lam)
-            return advantage, advantage + now.value
-        log_ratio = now.log_prob - data.log_prob
-        corrected = vtrace(
-            data.reward, now.value, now.next_value, discount, data.done, log_ratio=log_ratio, lam=self.lam
-        )
-        self.record(rho=corrected.rho.mean())
-        return corrected.advantage, corrected.target
-
-    def _rows(self, data: Rollout, log_prob: Tensor, advantage: Tensor, target: Tensor) -> Iterator[Minibatch]:
-        obs = map_tensors(lambda tensor: tensor[:-1].flatten(0, 1), data.obs)
-        rows = Minibatch(obs, data.action.flatten(0, 1), log_prob.flatten(), advantage.flatten(), target.flatten())
-        for index in torch.randperm(advantage.numel(), device=advantage.device).split(self.minibatch_size):
-            yield map_tensors(partial(torch.index_select, dim=0, index=index), rows)
-
-    def _segments(self, data: Rollout, log_prob: Tensor, advantage: Tensor, target: Tensor) -> Iterator[Minibatch]:
-        steps, envs = advantage.shape
-        start = data.episode_step == 0
-        for index in torch.randperm(envs, device=advantage.device).split(max(1, self.minibatch_size // steps)):
-            yield Minibatch(
-                obs=select(data.obs, (slice(0, steps), index)),
-                action=data.action[:, index].flatten(0, 1),
-                log_prob=log_prob[:, index].flatten(),
-                advantage=advantage[:, index].flatten(),
-                target=target[:, index].flatten(),
-                state=data.state[index],
-                start=start[:, index],
-            )
+        estimate = estimate_advantages(data, now, self.gamma, self.lam, lagging=self.data.workers > 0)
+        if estimate.rho is not None:
+            self.record(rho=estimate.rho.mean())
+        return estimate.advantage, estimate.target
 
     def loss(self, batch: Minibatch) -> dict[str, Tensor]:
         """(2)-(4)."""
         outputs, value = self.networks(batch.obs, batch.state, batch.start)
-        obs = batch.obs if batch.start is None else map_tensors(lambda tensor: tensor.flatten(0, 1), batch.obs)
+        obs = rows_of(batch.obs, batch.start)
         outputs, value = outputs.float(), value.float()  # under mixed precision too, ρ begins at 1
         log_ratio = self.policy.log_prob(outputs, obs, batch.action) - batch.log_prob  # (2)
         entropy = self.policy.entropy(outputs, obs).mean()
-        advantage = (batch.advantage - batch.advantage.mean()) / (batch.advantage.std(correction=0) + 1e-8)  # (1)
+        advantage = standardized(batch.advantage)  # (1)
         self._diagnose(log_ratio.detach(), entropy.detach())
         return {
             "policy_loss": clipped_surrogate_loss(log_ratio, advantage, self._clip_now).mean(),  # (3)
