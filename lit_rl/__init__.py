@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 AGENTS = {
+    "A3C": "lit_rl.algorithms.actor_critic.a3c",
     "DQN": "lit_rl.algorithms.q_learning.dqn",
+    "OffPolicyActorCritic": "lit_rl.algorithms.actor_critic.off_policy_actor_critic",
     "PPO": "lit_rl.algorithms.policy_gradient.ppo",
     "SAC": "lit_rl.algorithms.actor_critic.sac",
 }
@@ -20,8 +22,10 @@ RECIPES = {
     "Env": "lit_rl.envs.recipe",
     "Wrapper": "lit_rl.envs.recipe",
     "Rollouts": "lit_rl.data.rollouts",
+    "Asynchronous": "lit_rl.data.asynchronous",
     "Replay": "lit_rl.data.replay",
     "Prioritized": "lit_rl.data.priority",
+    "WindowReplay": "lit_rl.data.windows",
     "Episodes": "lit_rl.data.episodes",
     "ActorCritic": "lit_rl.policies.actor_critic",
     "MLP": "lit_rl.nn.body",
@@ -47,13 +51,17 @@ _HOMES = (
 
 if TYPE_CHECKING:
     from lit_rl.agent import Agent as Agent
+    from lit_rl.algorithms.actor_critic.a3c import A3C as A3C
+    from lit_rl.algorithms.actor_critic.off_policy_actor_critic import OffPolicyActorCritic as OffPolicyActorCritic
     from lit_rl.algorithms.actor_critic.sac import SAC as SAC
     from lit_rl.algorithms.policy_gradient.ppo import PPO as PPO
     from lit_rl.algorithms.q_learning.dqn import DQN as DQN
+    from lit_rl.data.asynchronous import Asynchronous as Asynchronous
     from lit_rl.data.episodes import Episodes as Episodes
     from lit_rl.data.priority import Prioritized as Prioritized
     from lit_rl.data.replay import Replay as Replay
     from lit_rl.data.rollouts import Rollouts as Rollouts
+    from lit_rl.data.windows import WindowReplay as WindowReplay
     from lit_rl.envs.allow import allow as allow
     from lit_rl.envs.recipe import Env as Env
     from lit_rl.envs.recipe import Wrapper as Wrapper
