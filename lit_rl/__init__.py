@@ -14,6 +14,7 @@ AGENTS = {
     "DQN": "lit_rl.algorithms.q_learning.dqn",
     "OffPolicyActorCritic": "lit_rl.algorithms.actor_critic.off_policy_actor_critic",
     "PPO": "lit_rl.algorithms.policy_gradient.ppo",
+    "QProp": "lit_rl.algorithms.actor_critic.q_prop",
     "SAC": "lit_rl.algorithms.actor_critic.sac",
 }
 """Every algorithm, by its public name: the module it lives in."""
@@ -26,6 +27,7 @@ RECIPES = {
     "Replay": "lit_rl.data.replay",
     "Prioritized": "lit_rl.data.priority",
     "WindowReplay": "lit_rl.data.windows",
+    "Rehearsal": "lit_rl.data.rehearsal",
     "Episodes": "lit_rl.data.episodes",
     "ActorCritic": "lit_rl.policies.actor_critic",
     "MLP": "lit_rl.nn.body",
@@ -53,12 +55,14 @@ if TYPE_CHECKING:
     from lit_rl.agent import Agent as Agent
     from lit_rl.algorithms.actor_critic.a3c import A3C as A3C
     from lit_rl.algorithms.actor_critic.off_policy_actor_critic import OffPolicyActorCritic as OffPolicyActorCritic
+    from lit_rl.algorithms.actor_critic.q_prop import QProp as QProp
     from lit_rl.algorithms.actor_critic.sac import SAC as SAC
     from lit_rl.algorithms.policy_gradient.ppo import PPO as PPO
     from lit_rl.algorithms.q_learning.dqn import DQN as DQN
     from lit_rl.data.asynchronous import Asynchronous as Asynchronous
     from lit_rl.data.episodes import Episodes as Episodes
     from lit_rl.data.priority import Prioritized as Prioritized
+    from lit_rl.data.rehearsal import Rehearsal as Rehearsal
     from lit_rl.data.replay import Replay as Replay
     from lit_rl.data.rollouts import Rollouts as Rollouts
     from lit_rl.data.windows import WindowReplay as WindowReplay
