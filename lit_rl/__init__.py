@@ -11,14 +11,17 @@ __version__ = "0.1.0"
 
 AGENTS = {
     "A2C": "lit_rl.algorithms.actor_critic.a2c",
+    "A3C": "lit_rl.algorithms.actor_critic.a3c",
     "BatchActorCritic": "lit_rl.algorithms.actor_critic.actor_critic",
     "DQN": "lit_rl.algorithms.q_learning.dqn",
-    "OffPolicyGradient": "lit_rl.algorithms.policy_gradient.off_policy_gradient",
-    "OnlineActorCritic": "lit_rl.algorithms.actor_critic.online_actor_critic",
     "EntropyPG": "lit_rl.algorithms.policy_gradient.entropy_pg",
     "KLPPO": "lit_rl.algorithms.policy_gradient.kl_ppo",
     "NPG": "lit_rl.algorithms.policy_gradient.npg",
+    "OffPolicyActorCritic": "lit_rl.algorithms.actor_critic.off_policy_actor_critic",
+    "OffPolicyGradient": "lit_rl.algorithms.policy_gradient.off_policy_gradient",
+    "OnlineActorCritic": "lit_rl.algorithms.actor_critic.online_actor_critic",
     "PPO": "lit_rl.algorithms.policy_gradient.ppo",
+    "QProp": "lit_rl.algorithms.actor_critic.q_prop",
     "REINFORCE": "lit_rl.algorithms.policy_gradient.reinforce",
     "SAC": "lit_rl.algorithms.actor_critic.sac",
     "TRPO": "lit_rl.algorithms.policy_gradient.trpo",
@@ -31,8 +34,11 @@ RECIPES = {
     "Rollouts": "lit_rl.data.rollouts",
     "SimulatedRollouts": "lit_rl.data.simulator",
     "WholeEpisodes": "lit_rl.data.whole_episodes",
+    "Asynchronous": "lit_rl.data.asynchronous",
     "Replay": "lit_rl.data.replay",
     "Prioritized": "lit_rl.data.priority",
+    "WindowReplay": "lit_rl.data.windows",
+    "Rehearsal": "lit_rl.data.rehearsal",
     "Episodes": "lit_rl.data.episodes",
     "ActorCritic": "lit_rl.policies.actor_critic",
     "Critic": "lit_rl.algorithms.actor_critic.actor_critic",
@@ -63,9 +69,12 @@ _HOMES = (
 if TYPE_CHECKING:
     from lit_rl.agent import Agent as Agent
     from lit_rl.algorithms.actor_critic.a2c import A2C as A2C
+    from lit_rl.algorithms.actor_critic.a3c import A3C as A3C
     from lit_rl.algorithms.actor_critic.actor_critic import BatchActorCritic as BatchActorCritic
     from lit_rl.algorithms.actor_critic.actor_critic import Critic as Critic
+    from lit_rl.algorithms.actor_critic.off_policy_actor_critic import OffPolicyActorCritic as OffPolicyActorCritic
     from lit_rl.algorithms.actor_critic.online_actor_critic import OnlineActorCritic as OnlineActorCritic
+    from lit_rl.algorithms.actor_critic.q_prop import QProp as QProp
     from lit_rl.algorithms.actor_critic.sac import SAC as SAC
     from lit_rl.algorithms.policy_gradient.entropy_pg import EntropyPG as EntropyPG
     from lit_rl.algorithms.policy_gradient.kl_ppo import KLPPO as KLPPO
@@ -78,12 +87,15 @@ if TYPE_CHECKING:
     from lit_rl.algorithms.policy_gradient.trust_region import CriticFit as CriticFit
     from lit_rl.algorithms.policy_gradient.trust_region import Fisher as Fisher
     from lit_rl.algorithms.q_learning.dqn import DQN as DQN
+    from lit_rl.data.asynchronous import Asynchronous as Asynchronous
     from lit_rl.data.episodes import Episodes as Episodes
     from lit_rl.data.priority import Prioritized as Prioritized
+    from lit_rl.data.rehearsal import Rehearsal as Rehearsal
     from lit_rl.data.replay import Replay as Replay
     from lit_rl.data.rollouts import Rollouts as Rollouts
     from lit_rl.data.simulator import SimulatedRollouts as SimulatedRollouts
     from lit_rl.data.whole_episodes import WholeEpisodes as WholeEpisodes
+    from lit_rl.data.windows import WindowReplay as WindowReplay
     from lit_rl.envs.allow import allow as allow
     from lit_rl.envs.recipe import Env as Env
     from lit_rl.envs.recipe import Wrapper as Wrapper

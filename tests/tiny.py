@@ -13,10 +13,13 @@ from lightning.pytorch import Callback
 import lit_rl
 from lit_rl.agent import Agent
 from lit_rl.algorithms.actor_critic.actor_critic import Critic
+from lit_rl.data.asynchronous import Asynchronous
 from lit_rl.data.episodes import Episodes
+from lit_rl.data.rehearsal import Rehearsal
 from lit_rl.data.replay import Replay
 from lit_rl.data.rollouts import Rollouts
 from lit_rl.data.whole_episodes import WholeEpisodes
+from lit_rl.data.windows import WindowReplay
 from lit_rl.envs.recipe import Env
 from lit_rl.nn.body import MLP
 from lit_rl.policies.actor_critic import ActorCritic
@@ -32,6 +35,11 @@ SMALL = {
     Rollouts: Rollouts(steps=8, steps_per_epoch=80),  # 5 rounds of 16
     WholeEpisodes: WholeEpisodes(episodes_per_env=2, steps_per_epoch=80, steps_per_batch=20),
     Replay: Replay(capacity=60, batch_size=4, replay_ratio=0.5, warmup=20, steps_per_epoch=80, steps_per_batch=16),
+    WindowReplay: WindowReplay(
+        60, batch_size=4, replay_ratio=0.5, warmup=20, steps_per_epoch=80, steps_per_batch=16, window=2
+    ),
+    Rehearsal: Rehearsal(steps=8, capacity=60, batch_size=4, replay_ratio=0.25, steps_per_epoch=80),
+    Asynchronous: Asynchronous(steps=8, steps_per_epoch=80, rollouts_per_batch=1, workers=0),
     ActorCritic: ActorCritic(MLP((8,))),
     MLP: MLP((8,), "relu"),
     Critic: Critic(updates=2),
