@@ -22,7 +22,7 @@ from lit_rl.optimizer import Optimizer
 from lit_rl.policies.policy import Policy
 from lit_rl.record import Record
 from lit_rl.resume import load_state, restore_random_state, save_state, seed_process
-from lit_rl.safeguards import CloseAfterException, check_precision
+from lit_rl.safeguards import CloseAfterException, check_precision, check_weights, not_finite
 from lit_rl.schedules import as_schedule
 
 
@@ -164,23 +164,19 @@ class Agent(LightningModule, ABC):
         for parameter in parameters:  # what optimizer.zero_grad() does, at a tenth of its cost
             parameter.grad = None
         self.manual_backward(sum(terms.values()))  # type: ignore[arg-type]
-        self._check_and_clip(parameters)
+        self._check_and_clip(parameters, terms)
         optimizer.step()
         self.policy.version += 1
         self.after_update()
         self.record(**terms)
 
-    def _check_and_clip(self, parameters: list[Tensor]) -> None:
+    def _check_and_clip(self, parameters: list[Tensor], terms: dict[str, Tensor]) -> None:
         """``clip_grad_norm_`` in two calls, and without the second one where nothing is to be clipped."""
         gradients = [p.grad for p in parameters if p.grad is not None]
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
         size, limit = float(norm), self.optimizer.max_grad_norm
         if not math.isfinite(size):
-            names = [name for name, p in self.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
-            raise FloatingPointError(
-                f"gradient of {names[0] if names else 'the loss'} is not finite after {self.updates} updates "
-                f"({self.env_steps} env steps); the weights are still finite: lower lr or look at the rewards"
-            )
+            raise not_finite(self, terms)
         if limit is not None and size > limit:
             torch._foreach_mul_(gradients, limit / (norm + 1e-6))
         self.record(grad_norm=size)
@@ -282,6 +278,7 @@ class Agent(LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add everything beyond weights and optimiser; runs on every rank."""
+        check_weights(self)
         save_state(self, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

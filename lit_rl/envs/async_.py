@@ -112,16 +112,18 @@ class AsyncEnv(EpisodicEnv):
             self._send(index, "step", taken)
         answers = self._gather(dict.fromkeys(range(self.num_envs), self.recipe.step_timeout))
         write(obs, slice(None), self.shared)  # type: ignore[arg-type]
+        rewards = [0.0] * self.num_envs
         for index, answer in sorted(answers.items()):
             if isinstance(answer, EnvError):
                 result.errors[index] = answer
                 write(obs, index, rows(self.obs, index))
                 continue
-            result.reward[index], terminated, truncated = answer
+            rewards[index], terminated, truncated = answer
             if terminated or truncated:
                 result.terminated[index], result.truncated[index] = terminated, truncated
                 result.ended.append(index)
-        for index, text in self.guard.faults(obs, result.reward, self.steps).items():
+        result.reward = np.array(rewards, np.float32)
+        for index, text in self.guard.faults(obs, rewards, self.steps).items():
             result.errors.setdefault(index, self._error(index, text))
 
     def _begin(self, indices: list[int], rebuild: set[int]) -> list[Any | EnvError]:

@@ -36,7 +36,7 @@ class SyncEnv(EpisodicEnv):
                 result.terminated[index], result.truncated[index] = terminated, truncated
                 result.ended.append(index)
         result.reward = np.array(rewards, np.float32)
-        for index, text in self.guard.faults(obs, result.reward, self.steps).items():
+        for index, text in self.guard.faults(obs, rewards, self.steps).items():
             result.errors.setdefault(index, self._error(index, text))
 
     def _begin(self, indices: list[int], rebuild: set[int]) -> list[Any | EnvError]:
