@@ -1,9 +1,8 @@
 """What a run is kept from, and what it leaves behind in order."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
@@ -28,7 +27,7 @@ def mean_over_ranks(value: Tensor, trainer: Any) -> float:
     return float(trainer.strategy.reduce(value.clone(), reduce_op="mean"))
 
 
-def not_finite(agent: Any, terms: dict[str, Tensor]) -> FloatingPointError:
+def not_finite(agent: Any, terms: Mapping[str, Tensor]) -> FloatingPointError:
     """What to raise instead of an optimiser step that would ruin the weights: it names the first culprit.
 
     Args:
