@@ -96,8 +96,8 @@ class EpisodicEnv(VectorEnv):
             if len(taken) >= ENDLESS and not self.warned_of_endless:
                 self.warned_of_endless = True
                 warnings.warn(
-                    f"env {self.first_index + index} ({self.recipe.id}) has run for {len(taken):,} steps without an end "
-                    f"of its episode, and has no return before that; the wrapper TimeLimit sets an end",
+                    f"env {self.first_index + index} ({self.recipe.id}) has run for {len(taken):,} steps without "
+                    "an end of its episode, which has no return before that; the wrapper TimeLimit sets one",
                     stacklevel=3,
                 )
 

@@ -1,6 +1,7 @@
 """The description of an environment: frozen, plain data, opens nothing until asked."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -140,7 +141,8 @@ class Env:
         else:
             env = self.make_one()
             observation, action = env.observation_space, env.action_space
-            env.close()
+            with suppress(Exception):  # what it raises in closing is of no consequence any more
+                env.close()
         return replace(self, spaces={"observation": space_to_plain(observation), "action": space_to_plain(action)})
 
     def make_one(self) -> gymnasium.Env:
