@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from lit_rl.agent import Agent
-from lit_rl.callbacks import StopOnSignal
+from lit_rl.callbacks import StopOnSignal, WatchRanks
 from lit_rl.checkpoint import newest_good
 from lit_rl.cli.configuration import Words, directory_of, expand, names_model, read, take, to_yaml
 from lit_rl.cli.directory import CHECKPOINTS, RunDirectory, find_checkpoint, run_directory
 from lit_rl.cli.parsing import CommandLine
 from lit_rl.cli.refusal import Refusal, one_line
 from lit_rl.cli.saved import CKPT_PATH, check_same, differences, model_config, read_checkpoint, saved_agent
+from lit_rl.loggers import curves
 
 CONFIG = "config.yaml"  # in a run's directory: all of its arguments
 OPTIONS = {"ckpt_path": (str | None, None, f"go on exactly from this checkpoint: {CKPT_PATH}")}
@@ -69,10 +69,7 @@ class _Run:
         self.env_steps = 0 if checkpoint is None else int(checkpoint["lit_rl"]["env_steps"])
         logger = {}
         if checkpoint is not None and line.config.trainer.logger is None:  # curves go on from the checkpoint
-            events = TensorBoardLogger(
-                self.directory, name="", version="", default_hp_metric=False, purge_step=self.env_steps + 1
-            )
-            logger = {"logger": events}
+            logger = {"logger": curves(self.directory, purge_step=self.env_steps + 1)}
         self.trainer = line.trainer_of(agent, **logger)
         self.started = _Started()
         self.trainer.callbacks.append(self.started)
@@ -125,7 +122,8 @@ class _Run:
         os.replace(temporary, self.directory / CONFIG)
 
     def _how_to_go_on(self, error: Exception) -> str:
-        text = one_line(error)
+        lost = [callback.lost for callback in self.trainer.callbacks if isinstance(callback, WatchRanks)]
+        text = "".join(lost) or one_line(error)  # not what a socket says of a process that is gone
         if "good" in text:  # it says so itself
             return text
         folder = self.directory / CHECKPOINTS

@@ -81,6 +81,7 @@ class EpisodicEnv(VectorEnv):
         self._step(action, obs, result)
         self.steps += 1
         if result.errors:
+            self._blame_actions(action, result)
             self._excuse(obs, result)
         if not self.steps % ENDLESS:
             self._look_for_endless_episodes()
@@ -100,6 +101,12 @@ class EpisodicEnv(VectorEnv):
                     "an end of its episode, which has no return before that; the wrapper TimeLimit sets one",
                     stacklevel=3,
                 )
+
+    def _blame_actions(self, action: Array, result: Outcome) -> None:
+        """An environment that broke on NaN did nothing wrong, and would break again."""
+        for index in result.errors:
+            if not np.isfinite(action[index]).all():
+                raise self._error(index, f"was given the action {action[index]}: the policy's weights are not finite")
 
     def _excuse(self, obs: Observations, result: Outcome) -> None:
         """Raise, or end the broken episodes as truncated where they last were well."""

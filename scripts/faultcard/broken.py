@@ -44,24 +44,30 @@ class Faulty(CartPoleEnv):
         rate: share of the episodes that break, drawn from the episode's own seed.
         latest: the step at which one breaks is drawn from 1 to this.
         folder: where ``init`` leaves its mark.
+        rank: of several processes only this one has episodes that break, once ``folder`` holds a file ``go``.
     """
 
-    def __init__(self, kind: str = "raise", rate: float = 0.1, latest: int = 8, folder: str = "") -> None:
+    def __init__(
+        self, kind: str = "raise", rate: float = 0.1, latest: int = 8, folder: str = "", rank: int | None = None
+    ) -> None:
         self.mark = Path(folder) / "cannot-be-made"
         if kind == "init" and self.mark.exists():
             self.mark.unlink()
             raise ValueError("no such joint")
         super().__init__()
-        self.kind, self.rate, self.latest = kind, rate, latest
+        self.kind, self.rate, self.latest, self.rank = kind, rate, latest, rank
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
         first = super().reset(seed=seed)
         draw = np.random.default_rng(seed)
-        breaks = draw.random() < self.rate
+        breaks = draw.random() < self.rate and (self.rank is None or self._has_its_turn())
         if breaks and self.kind == "reset":
             raise ValueError("no way to begin")
         self.left = int(draw.integers(1, self.latest + 1)) if breaks else 0
         return first
+
+    def _has_its_turn(self) -> bool:
+        return os.environ.get("LOCAL_RANK", "0") == str(self.rank) and (self.mark.parent / "go").exists()
 
     def step(self, action: Any) -> Any:
         self.left -= 1
