@@ -18,7 +18,7 @@ from lit_rl.checkpoint import newest_good
 
 PERIOD = 1.0  # seconds between two signs of life
 OPENING = 20.0  # seconds that the processes have to find each other
-GRACE = 5.0  # seconds that a process has to end by itself once another one is lost
+GRACE = 3.0  # seconds that a process has to end by itself once another one is lost
 
 
 class WatchRanks(Callback):

@@ -44,7 +44,7 @@ class Faulty(CartPoleEnv):
         rate: share of the episodes that break, drawn from the episode's own seed.
         latest: the step at which one breaks is drawn from 1 to this.
         folder: where ``init`` leaves its mark.
-        rank: of several processes only this one has episodes that break, once ``folder`` holds a file ``go``.
+        rank: of several processes only this one breaks, once for every file ``go`` that it finds in ``folder``.
     """
 
     def __init__(
@@ -67,7 +67,13 @@ class Faulty(CartPoleEnv):
         return first
 
     def _has_its_turn(self) -> bool:
-        return os.environ.get("LOCAL_RANK", "0") == str(self.rank) and (self.mark.parent / "go").exists()
+        if os.environ.get("LOCAL_RANK", "0") != str(self.rank):
+            return False
+        try:
+            (self.mark.parent / "go").unlink()
+        except FileNotFoundError:
+            return False
+        return True
 
     def step(self, action: Any) -> Any:
         self.left -= 1

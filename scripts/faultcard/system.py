@@ -169,7 +169,7 @@ def memory_slope(folder: Path, steps: int) -> Figure:
         return Figure(0, 1, missed=[child.said[-300:]])
     slope, first, last, done, episodes = map(float, result.read_text().split())
     note = (
-        f"PPO on 16 CartPoles with evaluation, checkpoints and TensorBoard: {done:,.0f} steps, {episodes:,.0f} episodes, "
+        f"PPO on 16 CartPoles with evaluation, checkpoints, TensorBoard: {done:,.0f} steps, {episodes:,.0f} episodes, "
         f"{first:.0f} MB after the first epoch, {last:.0f} MB after the last; the slope is of the last four fifths"
     )
     return Figure(0, 0, {"rss MB/100k": slope}, note=note)
