@@ -92,6 +92,7 @@ class WatchRanks(Callback):
                 for word in peer.hear():
                     if word == "done":
                         self._peers.pop(rank)
+                        break
                     elif word.startswith("lost "):
                         return self._end(word.removeprefix("lost "))
                     elif word == "":

@@ -204,3 +204,154 @@ def wrong_values(folder: Path, repeats: int) -> Figure:
 
     outcomes = [caught(kind, how) for kind in WRONG for how in ("sync", "async")]
     return Figure.of(outcomes, f"{len(WRONG)} ways to be wrong, sync and async")
+
+
+def _stream(script: Any, steps: int) -> list[tuple[tuple[int, int], float, tuple[int, int], bool, bool]]:
+    """State, reward, true next state, terminated, truncated: what tests/envs/scripted.py says, worked out by hand."""
+    found, episode = list[Any](), 0
+    while len(found) < steps:
+        length, terminated, truncated = script[min(episode, len(script) - 1)]
+        for k in range(1, min(length, steps) + 1):
+            over = k == length
+            found.append(((episode, k - 1), 10.0 * episode + k, (episode, k), over and terminated, over and truncated))
+        episode += 1
+    return found[:steps]
+
+
+SCRIPTS = {
+    "terminated": ((4, True, False),),
+    "truncated": ((4, False, True),),
+    "both at once": ((4, True, True),),
+    "of one step": ((1, True, False),),
+    "of one step, cut": ((1, False, True),),
+    "in turn": ((3, True, False), (2, False, True), (5, True, False), (1, False, True)),
+    "as long as a rollout": ((7, True, False),),
+    "cut where a rollout ends": ((7, False, True),),
+    "longer than a rollout": ((11, False, True), (9, True, False)),
+    "without end": ((10**9, True, False),),
+}
+
+
+@row(35, "returns, n-step targets and advantages across ends, cuts, rollouts and the ring's seam, against hand-worked "
+     "ones", "n/n", quick=1, full=1)  # fmt: skip
+def worked_returns(folder: Path, repeats: int) -> Figure:
+    import numpy as np
+    import torch
+
+    import lit_rl
+    from lit_rl.data.collector import Collector, as_tensors
+    from lit_rl.data.memory import ReplayMemory
+    from tests.envs.scripted import register
+
+    register()
+    gamma, length, rounds = 0.9, 7, 5
+
+    def value(state: tuple[int, int]) -> float:
+        return 0.5 * state[0] - 0.25 * state[1]
+
+    def n_step(name: str, n: int) -> str | None:
+        """Rows of a memory of 16 steps after 5 rollouts of 7, against a loop over the stream."""
+        env = lit_rl.Env("Scripted-v0", kwargs={"script": SCRIPTS[name]}).with_spaces()
+        agent = lit_rl.PPO(env)
+        collector = Collector(env.open(), agent.policy, [0])
+        memory = ReplayMemory(16, 1, env.observation_space, env.action_space, gamma, n)
+        written = [memory.add(collector.collect(length)) for _ in range(rounds)]
+        collector.close()
+        stream = _stream(SCRIPTS[name], length * rounds)
+        place = {int(row_): at for at, row_ in enumerate(np.concatenate(written))}  # of the newest in each row
+        for index, at in sorted(place.items()):
+            total, factor, last = 0.0, 1.0, at
+            for k in range(n):
+                if at + k >= len(stream):
+                    break
+                last = at + k
+                total += factor * stream[last][1]
+                factor *= gamma
+                if stream[last][3] or stream[last][4]:
+                    break
+            factor = 0.0 if stream[last][3] else factor
+            got = memory.read(np.array([index]))
+            right = (abs(float(got.reward) - total) < 1e-4 and abs(float(got.discount) - factor) < 1e-6
+                     and got.next_obs[0, :2].tolist() == list(stream[last][2])
+                     and got.obs[0, :2].tolist() == list(stream[at][0]))  # fmt: skip
+            if not right:
+                return f"episodes {name}, {n} steps from {at}: {got} instead of {total}, {factor}, {stream[last][2]}"
+        return None
+
+    def advantages(name: str, lam: float) -> str | None:
+        """Of PPO on two rollouts, with a value function that is known."""
+        env = lit_rl.Env("Scripted-v0", kwargs={"script": SCRIPTS[name]}).with_spaces()
+        agent = lit_rl.PPO(env, gamma=gamma, lam=lam)
+        known = lambda obs: 0.5 * obs[..., 0] - 0.25 * obs[..., 1]  # noqa: E731
+        outputs = agent.networks.forward
+        agent.networks.value = known
+        agent.networks.forward = lambda obs: (outputs(obs)[0], known(obs))
+        collector, stream = Collector(env.open(), agent.policy, [0]), _stream(SCRIPTS[name], 2 * length)
+        for first in (0, length):
+            rollout = as_tensors(collector.collect(length))
+            with torch.no_grad():
+                got, _ = agent.advantages(rollout, agent.networks.evaluate(rollout))
+            expected, following = [0.0] * length, 0.0
+            for t in reversed(range(length)):
+                state, reward, successor, terminated, truncated = stream[first + t]
+                delta = reward + (0.0 if terminated else gamma * value(successor)) - value(state)
+                following = delta + (0.0 if terminated or truncated else gamma * lam * following)
+                expected[t] = following
+            if not np.allclose(got[:, 0], expected, atol=1e-4):
+                return f"episodes {name}, λ {lam}: {got[:, 0].tolist()} instead of {expected}"
+        collector.close()
+        return None
+
+    outcomes = [n_step(name, n) for name in SCRIPTS for n in (1, 2, 5)]
+    outcomes += [advantages(name, lam) for name in SCRIPTS for lam in (0.0, 0.9, 1.0)]
+    return Figure.of(outcomes, f"{len(SCRIPTS)} kinds of episode; n of 1, 2, 5 from a ring of 16; λ of 0, 0.9, 1")
+
+
+@row(36, "episodes of one step, without end, or none finished: statistics, evaluation and learning go on", "n/n",
+     kind="fault", quick=1, full=1)  # fmt: skip
+def odd_episodes(folder: Path, repeats: int) -> Figure:
+    import math
+
+    import numpy as np
+
+    import lit_rl
+    from lit_rl.cli.parsing import quiet
+    from lit_rl.envs import episodic
+    from tests.envs.scripted import register
+    from tests.tiny import tiny
+
+    register()
+    quiet()
+    odd = {"one step": (1, True, False), "one step, cut": (1, False, True), "without end": (10**9, True, False)}
+
+    def learns(name: str, kind: str) -> str | None:
+        env = lit_rl.Env("Scripted-v0", 2, {"script": (odd[kind],)})
+        agent = tiny(name, env=env)
+        trainer = lit_rl.Trainer(str(folder / "run"), 1, logger=False, enable_progress_bar=False)
+        trainer.fit(agent)
+        value = float(trainer.callback_metrics["val/return"])
+        lengths = agent.metrics.latest.get("episode_length")
+        finite = all(parameter.isfinite().all() for parameter in agent.parameters())
+        right = math.isfinite(value) and finite and agent.updates > 0 and lengths == (None if "end" in kind else 1.0)
+        return None if right else f"{name}, {kind}: return {value}, length {lengths}, {agent.updates} updates"
+
+    def evaluated(max_steps: int) -> str | None:
+        env = lit_rl.Env("Scripted-v0", 2, {"script": (odd["without end"],)}).with_spaces()
+        results = lit_rl.Episodes(3, max_steps=max_steps).open(env, lit_rl.PPO(env).policy).play()
+        return None if results.lengths.tolist() == [max_steps] * 3 else f"lengths {results.lengths.tolist()}"
+
+    def warned(how: str) -> str | None:
+        env = lit_rl.Env("Scripted-v0", 2, {"script": (odd["without end"],)}, vectorization=how).open()
+        env.reset()
+        action = np.zeros(2, np.int64)
+        with _heard() as texts:
+            for _ in range(2 * episodic.ENDLESS if how == "sync" else episodic.ENDLESS):
+                env.step(action)
+        env.close()
+        return None if len(texts) == 1 and "without an end of its episode" in texts[0] else f"{how}: {texts}"
+
+    outcomes = [learns(name, kind) for name in ("PPO", "DQN") for kind in odd]
+    outcomes += [evaluated(1), evaluated(50), warned("sync")]
+    return Figure.of(
+        outcomes, "PPO and DQN on three kinds; evaluation cut at 1 and 50 steps; a warning after 30,000 steps"
+    )

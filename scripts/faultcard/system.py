@@ -1,8 +1,11 @@
 """What a run takes of the machine, and what it leaves behind; many hours in small."""
 
+import json
 import os
 import random
+import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -42,7 +45,7 @@ def _trainer(folder: Path, epochs: int, **arguments: object) -> object:
 
 
 @row(40, "processes left after the end of a run, or after kill -9 of it", "processes left / runs", "0", kind="fault",
-     bad=True, limits={"processes": 1}, quick=3, full=18)  # fmt: skip
+     bad=True, limits={"processes": 1}, quick=2, full=8)  # fmt: skip
 def orphans(folder: Path, runs: int) -> Figure:
     import lit_rl
 
@@ -173,3 +176,59 @@ def memory_slope(folder: Path, steps: int) -> Figure:
         f"{first:.0f} MB after the first epoch, {last:.0f} MB after the last; the slope is of the last four fifths"
     )
     return Figure(0, 0, {"rss MB/100k": slope}, note=note)
+
+
+@row(45, "several runs begun at the same moment in one directory: one runs, the others are refused", "collisions / "
+     "starts", "0", kind="input", bad=True, quick=1, full=6)  # fmt: skip
+def one_directory(folder: Path, starts: int) -> Figure:
+    import lit_rl.cli.commands  # noqa: F401  what all children share
+
+    words = ["fit", "--model", "PPO", "--model.env", "CartPole-v1", "--model.data.steps_per_epoch", "256",
+             "--trainer.max_epochs", "100000", "--model.evaluation.count", "1"]  # fmt: skip
+
+    def outcome(number: int) -> str | None:
+        run = folder / str(number)
+
+        def body() -> int:
+            from lit_rl.cli import main
+
+            return main([*words, "--trainer.directory", str(run)])
+
+        children = [Child(body, folder / f"log-{number}-{each}") for each in range(3)]
+        end, ended = time.monotonic() + 120, dict[int, int]()
+        while len(ended) < 2 and time.monotonic() < end:
+            for each, child in enumerate(children):
+                pid, status = (0, 0) if each in ended else os.waitpid(child.pid, os.WNOHANG)
+                if pid:
+                    ended[each] = os.waitstatus_to_exitcode(status)
+            time.sleep(0.01)
+        running = [each for each in range(3) if each not in ended]
+        try:
+            if len(running) != 1 or set(ended.values()) != {2}:
+                return f"{len(running)} run, the others ended with {list(ended.values())}"
+            wait_for((run / "checkpoints" / "last.ckpt").exists, 120, children[running[0]])
+            said = [children[each].said for each in ended]
+            events = list(run.glob("events.*"))
+            clear = all("is in use by pid" in text and len(text.splitlines()) == 1 for text in said)
+            return None if clear and len(events) == 1 and not Path(f"{run}.1").exists() else f"{said}, {events}"
+        finally:
+            for each in running:
+                children[each].end()
+
+    outcomes = [outcome(number) for number in range(starts)]
+    return Figure.of(outcomes, "three processes each; the one that runs must reach its first checkpoint")
+
+
+@row(47, "known vulnerabilities in the tested versions (pip-audit)", "count", "0", kind=None,
+     limits={"vulnerabilities": 1})  # fmt: skip
+def vulnerabilities(folder: Path, repeats: int) -> Figure:
+    if shutil.which("pip-audit") is None:
+        return Figure(0, 0, skipped="not measured: pip-audit is not installed here, and the service that it asks was "
+                      "not at hand; run it where both are")  # fmt: skip
+    command = ["pip-audit", "--requirement", str(ROOT / "scripts" / "constraints.txt"), "--format", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    if not done.stdout.startswith("{"):
+        return Figure(0, 0, skipped=f"not measured: pip-audit gave no answer: {' '.join(done.stderr.split())[-200:]}")
+    found = [f"{one['name']} {one['version']}: {bug['id']}" for one in json.loads(done.stdout)["dependencies"]
+             for bug in one.get("vulns", [])]  # fmt: skip
+    return Figure(0, 0, {"vulnerabilities": len(found)}, found)

@@ -187,7 +187,7 @@ def _pairs(folder: Path, seconds: float) -> tuple[float, float]:
 
 
 @row(33, "what the guards on every step cost", "% of steps/s", "< 2", limits={"% of training": 2.0},
-     quick=8, full=240)  # fmt: skip
+     quick=8, full=60)  # fmt: skip
 def guard_cost(folder: Path, seconds: int) -> Figure:
     of_steps, of_training = _pairs(folder, seconds)
     note = ("medians of pairs in turn, of processor time; 8 CartPoles, the cheapest environments there are, in one "
