@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from lit_rl.batch import map_tensors
-from lit_rl.checkpoint import read_arrays, write_arrays
+from lit_rl.checkpoint import read_arrays, read_header, write_arrays
 from lit_rl.data.experience import Experience, Round
 from lit_rl.data.memory import ReplayMemory
 from lit_rl.data.priority import Priorities, Prioritized
@@ -183,9 +183,9 @@ class ReplayExperience(Experience):
         return True
 
     def load(self, folder: Path) -> None:
-        """Read the memory's rows back."""
-        arrays, header = read_arrays(folder)
-        self.memory.restore(header, arrays)
+        """Read the memory's rows back, into their places: no second copy of them is ever held."""
+        header = read_header(folder)
+        self.memory.restore(header, read_arrays(folder, {"rows": self.memory.places(header)})[0])
 
     def close(self) -> None:
         """Also remove a memory-mapped file."""
