@@ -15,6 +15,7 @@ from lit_rl.checkpoint import (
     check_writable,
     clear_litter,
     copy_checkpoint,
+    last_good,
     remove_orphans,
 )
 
@@ -147,11 +148,13 @@ class SaveCheckpoint(Checkpoint):
             return True
         except CheckpointError as error:
             self.best_model_path, self.last_model_path = before
+            if "good" not in str(error):  # the replay's own words
+                error = CheckpointError(f"checkpoint not saved: {error}; {last_good(paths[0])}")
             if trainer.is_global_zero:
                 with suppress(CheckpointError):
                     remove_orphans(self.folder)  # a replay that no file names would fill the disk for the next try
             if self.on_error == "stop" or trainer.world_size > 1:
-                raise
+                raise error from None
             self.failure = error
             rank_zero_warn(f"{error}. Training goes on.")
             return False
