@@ -15,7 +15,19 @@ from lit_rl.resume import FORMAT, replay_folder, versions
 if TYPE_CHECKING:
     from lit_rl.agent import Agent
 
-_OURS = ("algorithm", "env", "spaces", "env_steps", "updates", "seed", "world_size", "ranks", "replay", "versions")
+_OURS = (
+    "algorithm",
+    "env",
+    "spaces",
+    "env_steps",
+    "updates",
+    "seed",
+    "world_size",
+    "ranks",
+    "replay",
+    "version",
+    "versions",
+)
 _RANK = ("random", "data", "record")
 _RANDOM = ("python", "numpy", "torch", "cuda")
 
@@ -113,7 +125,7 @@ def check_here(agent: "Agent", checkpoint: dict[str, Any], path: Path) -> None:
 
 def skew(saved: dict[str, Any]) -> str:
     """Versions that differ from ours, as in ``torch 2.12.0 (here 2.13.0)``; empty where all agree."""
-    here, there = versions(), {"lit_rl": saved.get("version", "unknown"), **saved["versions"]}
+    here, there = versions(), {**saved["versions"], "lit_rl": saved["version"]}
     differing = [name for name in here if there.get(name) != here[name]]
     return ", ".join(f"{name} {there.get(name, 'unknown')} (here {here[name]})" for name in differing)
 

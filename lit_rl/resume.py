@@ -153,5 +153,4 @@ def _save_replay(agent: "Agent") -> str | None:
     folder = beside / name / f"rank{agent.trainer.global_rank}"
     if folder.is_dir():
         return name
-    folder.parent.mkdir(parents=True, exist_ok=True)
     return name if agent.experience.save(folder) else None

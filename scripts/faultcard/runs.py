@@ -42,7 +42,9 @@ def tiny_agent(name: str, **changes: Any) -> Any:
     return tiny(name, **changes)
 
 
-def fit(agent: Any, directory: Path, epochs: int, path: Path | None = None, *callbacks: Any, **options: Any) -> Any:
+def fit(
+    agent: Any, directory: Path, epochs: int, path: Path | None = None, *callbacks: Any, seed: int = 0, **options: Any
+) -> Any:
     """Train as in Python, from ``path`` if there is one. Returns the trainer."""
     import torch
     from lightning.pytorch import seed_everything
@@ -52,7 +54,7 @@ def fit(agent: Any, directory: Path, epochs: int, path: Path | None = None, *cal
 
     quiet()
     torch.set_num_threads(1)
-    seed_everything(0 if path is None else 99, verbose=False)  # what a resumed run begins with must not matter
+    seed_everything(seed if path is None else 99, verbose=False)  # what a resumed run begins with must not matter
     settings = {"logger": False, "enable_progress_bar": False, "limit_val_batches": 0} | options
     trainer = lit_rl.Trainer(str(directory), epochs, callbacks=list(callbacks), **settings)
     trainer.fit(agent, ckpt_path=None if path is None else str(path))
