@@ -12,9 +12,9 @@ WORDS = {
     "SAC": ["--model=SAC", "--model.env=Pendulum-v1", "--model.data.capacity=300", "--model.data.warmup=40"],
 }  # fmt: skip
 """Command lines of runs with ten batches of 16 steps an epoch."""
-SMALL = ["--model.data.batch_size=8", "--model.data.replay_ratio=0.5", "--model.data.steps_per_epoch=160",
+SMALL = ["--model.data.batch_size=8", "--model.data.replay_ratio=0.25", "--model.data.steps_per_epoch=160",
          "--model.data.steps_per_batch=16", "--model.net.hidden=[8]"]  # fmt: skip
-SHARED = ["--model.env.num_envs=2", "--model.evaluation.count=2", "--model.evaluation.max_steps=20",
+SHARED = ["--model.env.num_envs=2", "--model.evaluation.count=1", "--model.evaluation.max_steps=10",
           "--trainer.enable_progress_bar=false"]  # fmt: skip
 
 

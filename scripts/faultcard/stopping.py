@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import functools
+import math
 import os
 import random
 import shutil
@@ -18,7 +19,7 @@ from scripts.faultcard import runs
 from scripts.faultcard.harness import Figure, row
 from scripts.faultcard.process import Child, run, wait_for
 
-EPOCHS = 3
+EPOCHS = 2
 NAMES = ("PPO", "DQN", "SAC")
 
 
@@ -128,7 +129,7 @@ def _terminate(index: int, chance: random.Random) -> _Stopped:
 
 
 def _went_on(name: str, path: Path, straight: Path) -> tuple[str | None, float]:
-    """Resume from ``path`` in a new process; the end must be that of the straight run, or of the same run from there."""
+    """Resume from ``path`` in a new process; the end must be that of a run that nothing disturbed."""
     from lit_rl.checkpoint import read_manifest
 
     steps = read_manifest(path)["env_steps"]
@@ -379,7 +380,8 @@ def _lose(home: Path, name: str, kind: str, straight: dict[str, list[str]], chan
         return f"{name}, {kind}: the run was another one before the fault"
     expected = [line for line in whole if int(line.split()[0]) > steps]
     if after != expected:
-        return f"{name}, {kind}: went on with {after[:1]} instead of {expected[:1]}, {len(after)} of {len(expected)} batches"
+        counts = f"{len(after)} batches of {len(expected)}"
+        return f"{name}, {kind}: went on with {after[:1]} instead of {expected[:1]}, {counts}"
     return None
 
 
@@ -449,7 +451,7 @@ def exact(folder: Path, thorough: int) -> Figure:
 @row(15, "largest difference of a weight after going on", "absolute", "0", limits={"max": 1e-300}, quick=0, full=1)
 def difference(folder: Path, thorough: int) -> Figure:
     gaps = [gap for _, _, gap in _resumed(bool(thorough))]
-    return Figure(0, 0, {"max": max(gaps) if all(gap == gap for gap in gaps) else float("nan")})
+    return Figure(0, 0, {"max": float("nan") if any(map(math.isnan, gaps)) else max(gaps)})
 
 
 @row(16, "random streams restored", "of 6", kind="resume", quick=1, full=1)
