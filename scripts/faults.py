@@ -62,9 +62,14 @@ def main(arguments: list[str] | None = None) -> int:
     about = machine(PACKAGES)
     for row in [] if options.only_render else chosen:
         repetitions = options.repetitions or (row.quick if options.quick else row.full)
+        before = sum(os.times()[:4])
         figure, seconds = row.measure(repetitions)
+        cpu = sum(os.times()[:4]) - before
         results.append((row, figure))
-        print(f"{row.number:3}  {row.verdict(figure):8}  {row.title}: {figure_text(row, figure)}  ({seconds:.1f} s)")
+        print(
+            f"{row.number:3}  {row.verdict(figure):8}  {row.title}: {figure_text(row, figure)}  "
+            f"({seconds:.1f} s, {cpu:.1f} s of processor)"
+        )
         for text in figure.missed[:5]:
             print(f"       {text}")
         sys.stdout.flush()

@@ -443,14 +443,14 @@ def _resume(algorithm: str, changes: dict[str, Any], home: Path, thorough: bool)
     return found
 
 
-@row(14, "bit-exact resume: algorithms × environments × moments", "equal / cases", kind="resume", quick=0, full=1)
+@row(14, "bit-exact resume: algorithms × environments × moments", "equal / cases", kind="resume", quick=1, full=2)
 def exact(folder: Path, thorough: int) -> Figure:
-    return Figure.of(fault and f"{case}: {fault}" for case, fault, _ in _resumed(bool(thorough)))
+    return Figure.of(fault and f"{case}: {fault}" for case, fault, _ in _resumed(thorough > 1))
 
 
-@row(15, "largest difference of a weight after going on", "absolute", "0", limits={"max": 1e-300}, quick=0, full=1)
+@row(15, "largest difference of a weight after going on", "absolute", "0", limits={"max": 1e-300}, quick=1, full=2)
 def difference(folder: Path, thorough: int) -> Figure:
-    gaps = [gap for _, _, gap in _resumed(bool(thorough))]
+    gaps = [gap for _, _, gap in _resumed(thorough > 1)]
     return Figure(0, 0, {"max": float("nan") if any(map(math.isnan, gaps)) else max(gaps)})
 
 
@@ -482,7 +482,7 @@ def streams(folder: Path, _: int) -> Figure:
     )
 
 
-@row(17, "the same seed twice: equal; another seed: not", "algorithms", kind="resume", quick=0, full=1)
+@row(17, "the same seed twice: equal; another seed: not", "algorithms", kind="resume", quick=1, full=2)
 def reproducible(folder: Path, thorough: int) -> Figure:
     def train(algorithm: str, directory: Path, seed: int) -> int:
         from lightning.pytorch import seed_everything
@@ -492,7 +492,7 @@ def reproducible(folder: Path, thorough: int) -> Figure:
         return 0
 
     outcomes = []
-    for algorithm in runs.algorithms(few=not thorough):
+    for algorithm in runs.algorithms(few=thorough < 2):
         ends = []
         for turn, seed in enumerate((5, 5, 6)):
             home = folder / f"{algorithm}{turn}"
