@@ -109,7 +109,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}. {way_out(path)}") from None
     except CheckpointError as error:
-        raise CheckpointError(f"{path} {error}") from None
+        raise CheckpointError(f"{path} {error}. {way_out(path)}") from None
     except Exception as error:
         what = f"{type(error).__name__}: it holds more than tensors and plain data, or another archive"
         raise CheckpointError(f"{path} is refused ({what}). {way_out(path)}") from None

@@ -79,7 +79,7 @@ def clear_litter(directory: str | Path) -> None:
 
 def way_out(path: Path) -> str:
     """What to say where ``path`` cannot be used: the newest good file beside it, and how to resume with that."""
-    good = newest_good(path.parent, other_than=path)
+    good = _newest_readable(path, other_than=path)
     if good is None:
         return f"No good checkpoint is in {path.parent}."
     steps = "" if good[1] is None else f" (env step {good[1]:,})"
@@ -88,7 +88,15 @@ def way_out(path: Path) -> str:
 
 def last_good(path: Path) -> str:
     """What to say where ``path`` could not be written: the newest good file beside it."""
-    good = newest_good(path.parent)
+    good = _newest_readable(path)
     if good is None:
         return "no good checkpoint yet"
     return f"last good: {good[0]}" + ("" if good[1] is None else f" (env step {good[1]:,})")
+
+
+def _newest_readable(path: Path, other_than: Path | None = None) -> tuple[Path, int | None] | None:
+    """A folder that cannot be read must not take the place of what is being reported."""
+    try:
+        return newest_good(path.parent, other_than)
+    except OSError:
+        return None

@@ -39,7 +39,7 @@ class Figure:
     def of(cls, outcomes: Iterable[str | None], note: str = "", **numbers: float) -> "Figure":
         """Of outcomes that are None where a case went as it must, and else say what went wrong."""
         found = list(outcomes)
-        missed = [" ".join(text.split()) for text in found if text is not None]
+        missed = [" ".join(text.split())[:400] for text in found if text is not None]
         return cls(len(found) - len(missed), len(found), numbers, missed, note)
 
 

@@ -155,19 +155,19 @@ def _longer(name: str, epochs: int) -> Path:
     return runs.last(directory)
 
 
-@row(7, "SIGTERM at random instants: saved, and resumed bit for bit", "n / n", kind="fault", quick=6, full=50)
+@row(7, "SIGTERM at random instants: saved, and resumed bit for bit", "n / n", kind="fault", quick=4, full=50)
 def saved_and_resumed(folder: Path, count: int) -> Figure:
     return Figure.of(stopped.fault for stopped in _terminated(count))
 
 
-@row(8, "SIGTERM: exit status 143", "n / n", kind="fault", quick=6, full=50)
+@row(8, "SIGTERM: exit status 143", "n / n", kind="fault", quick=4, full=50)
 def exit_status(folder: Path, count: int) -> Figure:
     found = _terminated(count)
     return Figure.of(None if one.code == 143 else f"{one.where}: exit status {one.code}" for one in found)
 
 
 @row(9, "from SIGTERM to the file on the disk", "s", "p50 < 1, p99 < 5", limits={"p50": 1.0, "p99": 5.0},
-     quick=6, full=50)  # fmt: skip
+     quick=4, full=50)  # fmt: skip
 def time_to_save(folder: Path, count: int) -> Figure:
     """Of small networks, whose batches take milliseconds; a longer batch is finished first."""
     times = [one.seconds for one in _terminated(count)]
@@ -176,7 +176,7 @@ def time_to_save(folder: Path, count: int) -> Figure:
 
 
 @row(10, "SLURM's SIGUSR1: one save, one requeue, stop; the next turn goes on exactly", "n / n", kind="fault",
-     quick=3, full=10)  # fmt: skip
+     quick=2, full=10)  # fmt: skip
 def slurm(folder: Path, count: int) -> Figure:
     return Figure.of(_preempt(folder / str(index), index) for index in range(count))
 
@@ -214,7 +214,7 @@ def _preempt(folder: Path, index: int) -> str | None:
 
 
 @row(11, "Ctrl-C, to the whole process group: once saves, twice ends at once with the last file good", "n / n",
-     kind="fault", quick=4, full=20)  # fmt: skip
+     kind="fault", quick=2, full=20)  # fmt: skip
 def ctrl_c(folder: Path, count: int) -> Figure:
     return Figure.of(_interrupt(folder / f"run{index}", index) for index in range(count))
 

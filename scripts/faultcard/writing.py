@@ -92,13 +92,13 @@ def _die_at(moment: float, size: int, system: Any, writer: Any) -> None:
 
 
 @row(1, "kill -9 while a checkpoint is written, same file system", "destroyed / kills", "0", kind="fault", bad=True,
-     quick=6, full=100)  # fmt: skip
+     quick=4, full=100)  # fmt: skip
 def kill_same_file_system(folder: Path, kills: int) -> Figure:
     return _kill_while_saving(folder, kills, 100 if kills > 20 else 20, None)
 
 
 @row(2, "kill -9 while a checkpoint is written, $TMPDIR on another file system", "destroyed / kills", "0",
-     kind="fault", bad=True, quick=6, full=100)  # fmt: skip
+     kind="fault", bad=True, quick=4, full=100)  # fmt: skip
 def kill_other_file_system(folder: Path, kills: int) -> Figure:
     other = "/dev/shm"
     if not os.access(other, os.W_OK) or os.stat(other).st_dev == folder.stat().st_dev:
@@ -107,7 +107,7 @@ def kill_other_file_system(folder: Path, kills: int) -> Figure:
 
 
 @row(3, "what kills -9 of training runs leave behind, after one restart", "MB; runs with a good last.ckpt and replay",
-     "0 MB; all", kind="fault", limits={"MB": 1e-9}, quick=6, full=100)  # fmt: skip
+     "0 MB; all", kind="fault", limits={"MB": 1e-9}, quick=4, full=100)  # fmt: skip
 def litter(folder: Path, kills: int) -> Figure:
     """A run with a replay saves after every batch; each start goes on from what the kill before it left."""
     from lit_rl.callbacks import SaveCheckpoint
@@ -206,7 +206,7 @@ def _refused(home: Path, size: int, prepare: Callable[[], None], log: Path, word
      quick=5, full=10)  # fmt: skip
 def disk_full(folder: Path, cases: int) -> Figure:
     outcomes: list[str | None] = []
-    limits = [5_000, 400_000, 3_000_000, 4_000_500, 1, 70_000, 1_000_000, 2_000_000][: cases - 2]
+    limits = [5_000, 400_000, 3_000_000, 4_000_500, 4_200, 70_000, 1_000_000, 2_000_000][: cases - 2]
     for index, limit in enumerate(limits):
         home = folder / f"limit{index}"
         set_limit = _limiter(limit)
