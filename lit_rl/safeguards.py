@@ -46,7 +46,7 @@ def not_finite(agent: Any, terms: Mapping[str, Tensor]) -> FloatingPointError:
     )
 
 
-def check_weights(agent: Any) -> None:
+def check_finite(agent: Any) -> None:
     """Refuse to save what a run cannot go on from.
 
     Raises:

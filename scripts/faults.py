@@ -30,6 +30,7 @@ def parse(arguments: list[str] | None, sections: list[str]) -> argparse.Namespac
     parser.add_argument("--rows", type=int, nargs="+", help="numbers of rows (default: all)")
     parser.add_argument("--section", choices=sections, nargs="+", help="rows of these sections only")
     parser.add_argument("--quick", action="store_true", help="few repetitions, nothing kept")
+    parser.add_argument("--repetitions", type=int, help="of each row, instead of its own number")
     parser.add_argument("--list", action="store_true", help="measure nothing, say which rows there are")
     parser.add_argument("--only-render", action="store_true", help="measure nothing, write the page from what is kept")
     parser.add_argument("--json", type=Path, help="where figures are kept (default: docs/reliability.json)")
@@ -60,14 +61,20 @@ def main(arguments: list[str] | None = None) -> int:
     results: list[tuple[Row, Figure]] = []
     about = machine(PACKAGES)
     for row in [] if options.only_render else chosen:
-        figure, seconds = row.measure(options.quick)
+        repetitions = options.repetitions or (row.quick if options.quick else row.full)
+        before = sum(os.times()[:4])
+        figure, seconds = row.measure(repetitions)
+        cpu = sum(os.times()[:4]) - before
         results.append((row, figure))
-        print(f"{row.number:3}  {row.verdict(figure):8}  {row.title}: {figure_text(row, figure)}  ({seconds:.1f} s)")
+        print(
+            f"{row.number:3}  {row.verdict(figure):8}  {row.title}: {figure_text(row, figure)}  "
+            f"({seconds:.1f} s, {cpu:.1f} s of processor)"
+        )
         for text in figure.missed[:5]:
             print(f"       {text}")
         sys.stdout.flush()
         today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
-        kept[str(row.number)] = as_data(row, figure, seconds, options.quick, today, about)
+        kept[str(row.number)] = as_data(row, figure, seconds, repetitions, today, about)
         _write(kept, rows, options)
     if options.only_render:
         _write(kept, rows, options)

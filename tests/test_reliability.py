@@ -65,7 +65,7 @@ def test_a_row_that_fails_itself_is_a_miss(tmp_path: Path) -> None:
         raise OSError("no\ndisk")
 
     row = a_row(run=broken)
-    figure, _ = row.measure(quick=True)
+    figure, _ = row.measure(1)
     assert row.verdict(figure) == "MISSES" and "OSError: no disk" in figure.missed[0]
 
 
@@ -85,11 +85,11 @@ def test_the_closing_line_sums() -> None:
 def test_the_page_shows_misses() -> None:
     kept = {
         "figure": "1/2", "title": "a | b", "unit": "n/n", "target": "all", "verdict": "MISSES", "repetitions": 2,
-        "quick": True, "seconds": 1.0, "date": "2026-01-01", "missed": ["it was lost"], "note": "",
+        "full": 10, "seconds": 1.0, "date": "2026-01-01", "missed": ["it was lost"], "note": "",
         "machine": {"cpu": "x"},
     }  # fmt: skip
     text = page({"7": kept}, "FAULTS")
-    assert "| 7 | a \\| b | n/n | 1/2 | all | **misses** | 2 (quick) | 1 | 2026-01-01 |" in text
+    assert "| 7 | a \\| b | n/n | 1/2 | all | **misses** | 2 of 10 | 1 | 2026-01-01 |" in text
     assert "- row 7: it was lost" in text and "- rows 7: cpu x" in text
 
 

@@ -131,6 +131,7 @@ class _Share(IterableDataset):
                 os._exit(128 + number)
 
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, terminate)
 
 

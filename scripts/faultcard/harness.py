@@ -39,7 +39,7 @@ class Figure:
     def of(cls, outcomes: Iterable[str | None], note: str = "", **numbers: float) -> "Figure":
         """Of outcomes that are None where a case went as it must, and else say what went wrong."""
         found = list(outcomes)
-        missed = [" ".join(text.split()) for text in found if text is not None]
+        missed = [" ".join(text.split())[:400] for text in found if text is not None]
         return cls(len(found) - len(missed), len(found), numbers, missed, note)
 
 
@@ -75,12 +75,12 @@ class Row:
     quick: int
     full: int
 
-    def measure(self, quick: bool) -> tuple[Figure, float]:
+    def measure(self, repetitions: int) -> tuple[Figure, float]:
         """The figure, and the seconds that it took; an exception is a miss."""
         begun = time.monotonic()
         with tempfile.TemporaryDirectory(prefix=f"faults-{self.number}-", ignore_cleanup_errors=True) as folder:
             try:
-                figure = self.run(Path(folder), self.quick if quick else self.full)
+                figure = self.run(Path(folder), repetitions)
             except Exception as error:
                 where = traceback.extract_tb(error.__traceback__)[-1]
                 place = f"{Path(where.filename).name}:{where.lineno}"
@@ -154,7 +154,7 @@ def closing_line(results: list[tuple[Row, Figure]]) -> str:
 
 
 def as_data(
-    row_: Row, figure: Figure, seconds: float, quick: bool, date: str, machine: dict[str, str]
+    row_: Row, figure: Figure, seconds: float, repetitions: int, date: str, machine: dict[str, str]
 ) -> dict[str, Any]:
     """What is kept of a measurement, with the verdict."""
     return {
@@ -170,8 +170,8 @@ def as_data(
         "missed": figure.missed,
         "note": figure.skipped or figure.note,
         "skipped": bool(figure.skipped),
-        "repetitions": row_.quick if quick else row_.full,
-        "quick": quick,
+        "repetitions": repetitions,
+        "full": row_.full,
         "kind": row_.kind,
         "seconds": round(seconds, 1),
         "date": date,

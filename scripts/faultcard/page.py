@@ -17,7 +17,8 @@ def page(rows: dict[str, dict[str, Any]], closing: str) -> str:
     """Markdown of all rows measured so far."""
     lines = [HEAD, f"`{closing}`", "", "| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
     for number, kept in rows.items():
-        repetitions = f"{kept['repetitions']}{' (quick)' if kept['quick'] else ''}"
+        few = kept["repetitions"] < kept["full"]
+        repetitions = f"{kept['repetitions']} of {kept['full']}" if few else str(kept["repetitions"])
         cells = (
             number, kept["title"], kept["unit"], kept["figure"], kept["target"], _loud(kept["verdict"]),
             repetitions, f"{kept['seconds']:.0f}", kept["date"],

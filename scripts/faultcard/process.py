@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +29,7 @@ class Child:
             os.dup2(descriptor, 1)
             os.dup2(descriptor, 2)
             code = 1
+            warnings.simplefilter("always")  # what is said is part of what is measured
             try:
                 code = body() or 0
             except SystemExit as done:
