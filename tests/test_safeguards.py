@@ -44,7 +44,8 @@ def ruin_a_target(agent: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ruin", "says"), [(ruin_the_loss, "loss term 'td_loss' is not finite"), (ruin_a_target, "weights spare are not finite")]
+    ("ruin", "says"),
+    [(ruin_the_loss, "loss term 'td_loss' is not finite"), (ruin_a_target, "weights spare are not finite")],
 )
 def test_the_culprit_is_named_and_the_last_finite_checkpoint_kept(ruin: Any, says: str, tmp_path: Path) -> None:
     run = trainer(tmp_path, 4, enable_checkpointing=True, callbacks=[From(2, ruin)])
