@@ -48,6 +48,7 @@ def _trainer(folder: Path, epochs: int, **arguments: object) -> object:
      bad=True, limits={"processes": 1}, quick=2, full=8)  # fmt: skip
 def orphans(folder: Path, runs: int) -> Figure:
     import lit_rl
+    import lit_rl.algorithms.policy_gradient.ppo  # what all children share
 
     def train(name: str, how: str) -> Callable[[], None]:
         def body() -> None:
@@ -63,7 +64,7 @@ def orphans(folder: Path, runs: int) -> Figure:
         nonlocal left
         how, killed = ("async", "workers")[number % 2], number % 3 > 0
         child = Child(train(f"{'kill' if killed else 'end'}-{number}", how), folder / f"log-{number}")
-        wait_for(lambda: len(descendants(child.pid)) >= 2, 90, child)
+        wait_for(lambda: len(descendants(child.pid)) >= 2, 240, child)
         started = descendants(child.pid)
         if killed:
             time.sleep(random.Random(number).uniform(0.2, 1.5))
