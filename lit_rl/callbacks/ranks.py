@@ -173,9 +173,16 @@ def _meet(trainer: Any) -> dict[int, _Peer]:
     with listener:
         while len(peers) < trainer.world_size - 1:
             listener.settimeout(max(0.1, end - time.monotonic()))
-            connection, _ = listener.accept()
-            connection.settimeout(OPENING)
-            said = connection.makefile("rb", buffering=0).readline(300).decode(errors="replace").split()
+            try:
+                connection, _ = listener.accept()
+            except TimeoutError:  # those that came are watched all the same
+                rank_zero_warn(f"only {len(peers) + 1} of {trainer.world_size} processes can watch each other")
+                break
+            connection.settimeout(1.0)
+            try:
+                said = connection.makefile("rb", buffering=0).readline(300).decode(errors="replace").split()
+            except OSError:
+                said = []
             if len(said) != 4 or not secrets.compare_digest(said[0], token):
                 connection.close()
                 continue
