@@ -178,7 +178,7 @@ def _meet(trainer: Any) -> dict[int, _Peer]:
             except TimeoutError:  # those that came are watched all the same
                 rank_zero_warn(f"only {len(peers) + 1} of {trainer.world_size} processes can watch each other")
                 break
-            connection.settimeout(1.0)
+            connection.settimeout(5.0)
             try:
                 said = connection.makefile("rb", buffering=0).readline(300).decode(errors="replace").split()
             except OSError:
