@@ -17,11 +17,12 @@ from lit_rl.data.episodes import EpisodeResults, Episodes
 from lit_rl.data.experience import Experience, Rounds
 from lit_rl.descent import Descent, nobody_listens
 from lit_rl.envs.recipe import Env
+from lit_rl.examine import examine
 from lit_rl.optimizer import Optimizer
 from lit_rl.policies.policy import Policy
 from lit_rl.record import Record
-from lit_rl.resume import load_state, restore_random_state, save_state, seed_process
-from lit_rl.safeguards import CloseAfterException, check_precision
+from lit_rl.resume import load_state, save_state, start_streams
+from lit_rl.safeguards import CloseAfterException, check_finite, check_precision
 from lit_rl.schedules import as_schedule
 
 
@@ -160,7 +161,7 @@ class Agent(LightningModule, ABC):
     def update(self, minibatch: Any) -> None:
         """One backward and one optimiser step on the sum of the loss terms."""
         terms = self.loss(minibatch)
-        grad_norm = self.descent.step(sum(terms.values()))  # type: ignore[arg-type]
+        grad_norm = self.descent.step(sum(terms.values()), terms)  # type: ignore[arg-type]
         self.policy.version.add_(1)
         self.after_update()
         self.record(**terms, grad_norm=grad_norm)
@@ -242,20 +243,18 @@ class Agent(LightningModule, ABC):
     def on_train_start(self) -> None:
         """Give every process its own random streams, or those of the checkpoint."""
         self.descent = Descent(self, direct=nobody_listens(self))
-        if self._saved is None:
-            seed_process(self.base_seed + self.trainer.global_rank)
-        else:
-            restore_random_state(self._saved["ranks"][self.trainer.global_rank]["random"], self.device)
-            self._saved = None
+        start_streams(self, self._saved)
+        self._saved = None
         self.metrics.start(self.env_steps, self.updates)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add everything beyond weights and optimiser; runs on every rank."""
+        check_finite(self)
         save_state(self, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the state until the environments open."""
-        self._saved = checkpoint["lit_rl"]
+        """Examine it before anything is applied; keep the state until the environments open."""
+        self._saved = examine(self, checkpoint)
 
     def teardown(self, stage: str) -> None:
         """Close the environments."""

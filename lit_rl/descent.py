@@ -1,6 +1,7 @@
 """One step down the loss: backward, a check of the gradients, clipping, and the one optimiser."""
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,6 +11,8 @@ from lightning.pytorch.plugins.precision import DoublePrecision, MixedPrecision,
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor
+
+from lit_rl.safeguards import not_finite
 
 if TYPE_CHECKING:
     from lit_rl.agent import Agent
@@ -36,8 +39,12 @@ class Descent:
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.direct = direct
 
-    def step(self, loss: Tensor) -> float:
+    def step(self, loss: Tensor, terms: Mapping[str, Tensor] | None = None) -> float:
         """Make one step on the scalar ``loss``. Returns the norm of its gradient before clipping.
+
+        Args:
+            loss: to descend.
+            terms: that it is the sum of, for the message of an error.
 
         Raises:
             FloatingPointError: a gradient is not finite; the weights are as they were before.
@@ -48,7 +55,7 @@ class Descent:
             loss.backward()
         else:
             self.agent.manual_backward(loss)
-        norm = self._check_and_clip()
+        norm = self._check_and_clip(terms or {})
         if self.direct:
             self.optimizer._on_before_step()
             self.optimizer.optimizer.step()
@@ -62,24 +69,16 @@ class Descent:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
 
-    def _check_and_clip(self) -> float:
+    def _check_and_clip(self, terms: Mapping[str, Tensor]) -> float:
         """``clip_grad_norm_`` in two calls, and without the second one where nothing is to be clipped."""
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
         size, limit = float(norm), self.agent.optimizer.max_grad_norm
         if not math.isfinite(size):
-            self._refuse()
+            raise not_finite(self.agent, terms)
         if limit is not None and size > limit:
             torch._foreach_mul_(gradients, limit / (norm + 1e-6))
         return size
-
-    def _refuse(self) -> None:
-        agent = self.agent
-        names = [name for name, p in agent.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
-        raise FloatingPointError(
-            f"gradient of {names[0] if names else 'the loss'} is not finite after {agent.updates} updates "
-            f"({agent.env_steps} env steps); the weights are still finite: lower lr or look at the rewards"
-        )
 
 
 def nobody_listens(agent: "Agent") -> bool:

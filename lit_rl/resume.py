@@ -9,12 +9,17 @@ import gymnasium
 import lightning
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_rl import __version__
+from lit_rl.checkpoint import REPLAY, CheckpointError, way_out
 from lit_rl.hyperparameters import class_path, to_plain
 
 if TYPE_CHECKING:
     from lit_rl.agent import Agent
+
+FORMAT = 1
+"""Of our part of a checkpoint: raised where an older reader would misread it."""
 
 
 def save_state(agent: "Agent", checkpoint: dict[str, Any]) -> None:
@@ -35,6 +40,7 @@ def save_state(agent: "Agent", checkpoint: dict[str, Any]) -> None:
     ranks = _gather(mine, trainer.world_size)  # first: here a rank waits until the others have finished earlier saves
     folder = _save_replay(agent) if agent.has_experience else None
     checkpoint["lit_rl"] = {
+        "format": FORMAT,
         "version": __version__,
         "algorithm": type(agent).__name__,
         "env": agent.env.id,
@@ -45,42 +51,50 @@ def save_state(agent: "Agent", checkpoint: dict[str, Any]) -> None:
         "world_size": trainer.world_size,
         "ranks": ranks,
         "replay": folder,
-        "versions": {
-            "python": platform.python_version(),
-            "torch": str(torch.__version__),
-            "lightning": lightning.__version__,
-            "gymnasium": gymnasium.__version__,
-            "numpy": np.__version__,
-        },
+        "versions": versions(),
     }
 
 
+def versions() -> dict[str, str]:
+    """Of everything that can change a number."""
+    packages = {"torch": torch, "lightning": lightning, "gymnasium": gymnasium, "numpy": np}
+    found = {name: str(package.__version__) for name, package in packages.items()}
+    return {"lit_rl": __version__, "python": platform.python_version(), **found}
+
+
 def load_state(agent: "Agent", saved: dict[str, Any]) -> None:
-    """Bring the freshly opened experience to where the checkpoint left it.
+    """Bring the freshly opened experience to where the examined checkpoint left it."""
+    trainer = agent.trainer
+    mine = saved["ranks"][trainer.global_rank]
+    if saved["replay"] is not None:
+        agent.experience.load(replay_folder(saved["replay"], Path(str(trainer.ckpt_path)), trainer.global_rank))
+    agent.experience.restore(mine["data"])
+    agent.metrics.restore(mine["record"])
+
+
+def replay_folder(name: str, checkpoint: Path, rank: int) -> Path:
+    """Where the replay of one process lies, beside its checkpoint.
 
     Raises:
-        ValueError: the checkpoint is of another number of processes, or a part of it is missing.
+        CheckpointError: it is not there, or the name leads elsewhere.
     """
-    trainer = agent.trainer
-    if saved["world_size"] != trainer.world_size:
-        raise ValueError(
-            f"the checkpoint was written by {saved['world_size']} processes and this run has {trainer.world_size}: "
-            f"each has environments and a replay of its own, so resume with the same number"
+    if not REPLAY.fullmatch(name):
+        raise CheckpointError(f"{checkpoint} names {name!r} as its replay: no name of one. {way_out(checkpoint)}")
+    folder = checkpoint.parent / name / f"rank{rank}"
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"the replay of {checkpoint} is missing ({folder}): only the newest checkpoint keeps one; "
+            f"resume from last.ckpt"
         )
-    state = saved["ranks"][trainer.global_rank]["data"]
-    if state is None:
-        raise ValueError("the checkpoint holds no state of environments and replay: it was written outside training")
-    if saved["replay"] is not None:
-        assert trainer.ckpt_path is not None
-        folder = Path(trainer.ckpt_path).parent / saved["replay"] / f"rank{trainer.global_rank}"
-        if not folder.is_dir():
-            raise ValueError(
-                f"the replay of {trainer.ckpt_path} is missing ({folder}): only the newest checkpoint keeps one; "
-                f"resume from last.ckpt"
-            )
-        agent.experience.load(folder)
-    agent.experience.restore(state)
-    agent.metrics.restore(saved["ranks"][trainer.global_rank]["record"])
+    return folder
+
+
+def start_streams(agent: "Agent", saved: dict[str, Any] | None) -> None:
+    """Give this process random streams of its own, or those of the checkpoint."""
+    if saved is None:
+        seed_process(agent.base_seed + agent.trainer.global_rank)
+    else:
+        restore_random_state(saved["ranks"][agent.trainer.global_rank]["random"], agent.device)
 
 
 def seed_process(seed: int) -> None:
@@ -116,6 +130,9 @@ def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
     torch.set_rng_state(state["torch"])
     if state["cuda"] is not None and device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"], device)
+    elif (state["cuda"] is not None) != (device.type == "cuda"):
+        kinds = ("CPU", "CUDA") if device.type == "cuda" else ("CUDA", "CPU")
+        rank_zero_warn(f"the checkpoint is of a learner on {kinds[0]}, this one is on {kinds[1]}: not bit for bit")
 
 
 def _gather(mine: dict[str, Any], world_size: int) -> list[dict[str, Any]]:
@@ -136,5 +153,4 @@ def _save_replay(agent: "Agent") -> str | None:
     folder = beside / name / f"rank{agent.trainer.global_rank}"
     if folder.is_dir():
         return name
-    folder.parent.mkdir(parents=True, exist_ok=True)
     return name if agent.experience.save(folder) else None

@@ -1,5 +1,6 @@
 """What a run is kept from, and what it leaves behind in order."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
@@ -24,6 +25,43 @@ def check_precision(precision: str) -> None:
 def mean_over_ranks(value: Tensor, trainer: Any) -> float:
     """For decisions that all ranks must take alike, such as leaving a loop of updates: else they wait for ever."""
     return float(trainer.strategy.reduce(value.clone(), reduce_op="mean"))
+
+
+def not_finite(agent: Any, terms: Mapping[str, Tensor]) -> FloatingPointError:
+    """What to raise instead of an optimiser step that would ruin the weights: it names the first culprit.
+
+    Args:
+        agent: whose gradients hold NaN or infinity.
+        terms: of the loss that they are of.
+    """
+    gradients = ((name, p.grad) for name, p in agent.named_parameters() if p.grad is not None)
+    named = [
+        *(f"loss term {name!r}" for name in _bad(terms.items())),
+        *(f"weights {name}" for name in _bad(agent.named_parameters())),
+        *(f"gradient of {name}" for name in _bad(gradients)),
+    ]
+    return FloatingPointError(
+        f"{named[0] if named else 'norm of the gradient'} is not finite after {agent.updates:,} updates "
+        f"({agent.env_steps:,} env steps); no step was taken: lower lr or look at the rewards"
+    )
+
+
+def check_finite(agent: Any) -> None:
+    """Refuse to save what a run cannot go on from.
+
+    Raises:
+        FloatingPointError: a parameter holds NaN or infinity, or a buffer NaN (bounds may be infinite).
+    """
+    unknown = [name for name, value in agent.named_buffers() if value.is_floating_point() and bool(value.isnan().any())]
+    for name in [*_bad(agent.named_parameters()), *unknown]:
+        raise FloatingPointError(
+            f"weights {name} are not finite after {agent.updates:,} updates ({agent.env_steps:,} env steps) and are "
+            f"not saved: lower lr or look at the rewards"
+        )
+
+
+def _bad(tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
+    return [name for name, value in tensors if not bool(value.detach().isfinite().all())]
 
 
 class CloseAfterException(Callback):

@@ -6,14 +6,15 @@ from typing import Any, Union
 from lightning.pytorch import Callback
 from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins import CheckpointIO, ClusterEnvironment, Precision
 
 from lit_rl.callbacks.config_text import ConfigText
 from lit_rl.callbacks.progress import EnvStepProgress
+from lit_rl.callbacks.ranks import WatchRanks
 from lit_rl.callbacks.saving import SaveCheckpoint
 from lit_rl.callbacks.signals import StopOnSignal
 from lit_rl.checkpoint import AtomicCheckpointIO
+from lit_rl.loggers import curves, outlive
 
 Plugin = Union[Precision, ClusterEnvironment, CheckpointIO]
 
@@ -23,14 +24,16 @@ class Trainer(LightningTrainer):
 
     All of Lightning's arguments hold; what differs are defaults. Checkpoints are written atomically and
     verified, ``last.ckpt`` and ``best.ckpt`` are kept, signals stop between batches, the progress bar
-    counts environment steps, and no sanity validation runs before training.
+    counts environment steps, and no sanity validation runs before training. A logger that fails does
+    not end the run; of several processes none waits for one that is lost.
 
     Args:
         directory: of this run; ``default_root_dir`` of Lightning.
         max_epochs: length of the run; an epoch is ``data.steps_per_epoch`` environment steps.
         accelerator: ``cpu`` by default, which small networks prefer.
         log_every_n_steps: batches between two points of the training curves.
-        callbacks: beside those for saving, progress and signals; one of these kinds replaces the default.
+        callbacks: beside those for saving, progress, signals and lost processes; one that saves, shows progress or
+            watches processes replaces the default.
         plugins: beside the checkpoints'.
         num_sanity_val_steps: validation batches before training.
         enable_model_summary: print a table of the modules.
@@ -59,9 +62,11 @@ class Trainer(LightningTrainer):
             callbacks.append(SaveCheckpoint(str(self.directory / "checkpoints")))
         if arguments.get("enable_progress_bar", True) and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(EnvStepProgress())
+        if not any(isinstance(c, WatchRanks) for c in callbacks):
+            callbacks.append(WatchRanks())
         callbacks += [StopOnSignal(), ConfigText()]
         if arguments.get("logger") is None:
-            arguments["logger"] = TensorBoardLogger(self.directory, name="", version="", default_hp_metric=False)
+            arguments["logger"] = curves(self.directory)
         super().__init__(
             max_epochs=max_epochs,
             accelerator=accelerator,
@@ -73,6 +78,8 @@ class Trainer(LightningTrainer):
             enable_model_summary=enable_model_summary,
             **arguments,
         )
+        for logger in self.loggers:
+            outlive(logger)
 
     def save_checkpoint(self, filepath: Any, weights_only: bool | None = None, storage_options: Any = None) -> None:
         """Save, and let the agent know where: a replay is written beside its checkpoint."""

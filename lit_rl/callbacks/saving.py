@@ -1,5 +1,6 @@
 """Checkpoints keyed on environment steps."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,7 +9,15 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lit_rl.checkpoint import AtomicCheckpointIO, CheckpointError, check_writable, copy_checkpoint, remove_orphans
+from lit_rl.checkpoint import (
+    AtomicCheckpointIO,
+    CheckpointError,
+    check_writable,
+    clear_litter,
+    copy_checkpoint,
+    last_good,
+    remove_orphans,
+)
 
 
 class SaveCheckpoint(Checkpoint):
@@ -58,6 +67,7 @@ class SaveCheckpoint(Checkpoint):
         self._written_at = None
         if trainer.is_global_zero:
             check_writable(self.folder)
+            clear_litter(self.folder)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
 
@@ -93,8 +103,8 @@ class SaveCheckpoint(Checkpoint):
         moment = (agent.env_steps, agent.updates)
         if moment != self._written_at:
             self._schedule(agent)
-            self._write(trainer, best=self._improved, last=True)
-            self._written_at = moment
+            if self._write(trainer, best=self._improved, last=True):
+                self._written_at = moment
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         """A run whose last checkpoint is missing has not finished."""
@@ -119,10 +129,10 @@ class SaveCheckpoint(Checkpoint):
         if self.every_env_steps is not None:
             self._due = (agent.env_steps // self.every_env_steps + 1) * self.every_env_steps
 
-    def _write(self, trainer: Trainer, best: bool, last: bool) -> None:
+    def _write(self, trainer: Trainer, best: bool, last: bool) -> bool:
         """Write the best first: a kill in between then leaves an older ``last.ckpt``, which will find it again."""
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return
+            return True
         paths = [self.folder / f"{name}.ckpt" for name, wanted in (("best", best), ("last", last)) if wanted]
         before = (self.best_model_path, self.last_model_path)
         self.best_model_path = str(self.folder / "best.ckpt") if best else self.best_model_path
@@ -135,9 +145,16 @@ class SaveCheckpoint(Checkpoint):
                 remove_orphans(self.folder)
             self.failure = None
             self._improved = self._improved and not best
+            return True
         except CheckpointError as error:
             self.best_model_path, self.last_model_path = before
+            if "good" not in str(error):  # the replay's own words
+                error = CheckpointError(f"checkpoint not saved: {error}; {last_good(paths[0])}")
+            if trainer.is_global_zero:
+                with suppress(CheckpointError):
+                    remove_orphans(self.folder)  # a replay that no file names would fill the disk for the next try
             if self.on_error == "stop" or trainer.world_size > 1:
-                raise
+                raise error from None
             self.failure = error
             rank_zero_warn(f"{error}. Training goes on.")
+            return False

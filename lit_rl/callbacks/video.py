@@ -49,11 +49,15 @@ class EvaluationVideo(Callback):
         frames = episode.frames[:, ::step, ::step]
         animation = gif(frames, self.fps)
         folder = Path(log_dir or trainer.default_root_dir) / "videos"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{pl_module.env_steps}.gif").write_bytes(animation)
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                _write_animation(logger, animation, frames.shape, pl_module.env_steps)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{pl_module.env_steps}.gif").write_bytes(animation)
+            for logger in trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    _write_animation(logger, animation, frames.shape, pl_module.env_steps)
+        except OSError as error:
+            self._can_draw = False
+            rank_zero_warn(f"no more videos: {error}. Training goes on.")
 
 
 def _write_animation(logger: TensorBoardLogger, animation: bytes, shape: tuple[int, ...], step: int) -> None:

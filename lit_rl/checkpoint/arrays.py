@@ -5,6 +5,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,27 @@ def write_arrays(folder: str | Path, arrays: dict[str, np.ndarray], header: dict
         raise CheckpointError(f"arrays not saved: {reason(error, folder, needs)}") from error
 
 
+def read_header(folder: str | Path) -> dict[str, Any]:
+    """The plain JSON that :func:`write_arrays` was given.
+
+    Raises:
+        CheckpointError: missing or damaged.
+    """
+    with _named(Path(folder)):
+        return _read_header(Path(folder))[0]
+
+
+def check_arrays(folder: str | Path) -> None:
+    """Compare every byte with its checksum.
+
+    Raises:
+        CheckpointError: missing or damaged.
+    """
+    folder = Path(folder)
+    with _named(folder):
+        _check_bytes(folder, _read_header(folder)[1])
+
+
 def read_arrays(
     folder: str | Path, into: dict[str, np.ndarray] | None = None
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -67,35 +89,45 @@ def read_arrays(
 
     Args:
         folder: the folder.
-        into: C-contiguous arrays to fill (memory maps are fine); without it, new ones.
+        into: C-contiguous arrays to fill (memory maps are fine); what it does not name is read into new ones.
 
     Returns:
-        The arrays, ``into`` where given, and the header.
+        The arrays, those of ``into`` among them, and the header.
 
     Raises:
         CheckpointError: missing, damaged, or of other names, shapes or dtypes than ``into``.
     """
-    folder = Path(folder)
-    try:
+    folder, into = Path(folder), into or {}
+    with _named(folder):
         header, described = _read_header(folder)
-        for name, entry in described.items():
-            with open(folder / f"{name}.bin", "rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                if size != entry["size"]:
-                    raise Damaged(f"{name}.bin: size {size:,}, expected {entry['size']:,}")
-                if hash_file(file, size) != entry["sha256"]:
-                    raise Damaged(f"{name}.bin: checksum differs")
-        if into is None:
-            into = {name: np.empty(entry["shape"], _dtype(entry)) for name, entry in described.items()}
-        else:
-            _check_match(folder, into, described)
-        for name, array in into.items():
+        _check_match(folder, into, described)
+        _check_bytes(folder, described)
+        new = {name: np.empty(entry["shape"], _dtype(entry)) for name, entry in described.items() if name not in into}
+        arrays = {**into, **new}
+        for name, array in arrays.items():
             _read(folder / f"{name}.bin", array)
+    return arrays, header
+
+
+@contextmanager
+def _named(folder: Path) -> Iterator[None]:
+    """What goes wrong inside, with the folder's name."""
+    try:
+        yield
     except Damaged as damage:
         raise CheckpointError(f"{folder} is damaged ({damage}); resume from another checkpoint") from None
     except OSError as error:
         raise CheckpointError(f"{folder} cannot be read: {error.strerror or error} ({error.filename})") from None
-    return into, header
+
+
+def _check_bytes(folder: Path, described: dict[str, Any]) -> None:
+    for name, entry in described.items():
+        with open(folder / f"{name}.bin", "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size != entry["size"]:
+                raise Damaged(f"{name}.bin: size {size:,}, expected {entry['size']:,}")
+            if hash_file(file, size) != entry["sha256"]:
+                raise Damaged(f"{name}.bin: checksum differs")
 
 
 def _write(path: Path, array: np.ndarray) -> dict[str, Any]:
@@ -159,7 +191,7 @@ def _read_header(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _check_match(folder: Path, into: dict[str, np.ndarray], described: dict[str, Any]) -> None:
-    if set(into) != set(described):
+    if not set(into) <= set(described):
         raise CheckpointError(f"{folder} holds {sorted(described)}; this run needs {sorted(into)}")
     for name, array in into.items():
         there = (tuple(described[name]["shape"]), _dtype(described[name]))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
 
+from lit_rl.callbacks.slurm import job, was_requeued
 from lit_rl.checkpoint import CheckpointError, newest_good, resolve_last
 from lit_rl.cli.refusal import Refusal
 
@@ -80,15 +81,16 @@ def _acquire(lock: Path, directory: Path) -> None:
             except FileNotFoundError:
                 continue
             file.seek(0)
-            pid, _, host = file.read().strip().partition(" ")
-            if pid and (host != socket.gethostname() or _alive(int(pid))):
+            pid, host, number = [*file.read().split(), "", "", ""][:3]
+            over = was_requeued() and number != "" and number == job()  # an earlier turn of this very job
+            if pid and (_alive(int(pid)) if host == socket.gethostname() else not over):
                 where = "" if host == socket.gethostname() else f" on {host}"
                 raise Refusal(
                     f"{directory} is in use by pid {pid}{where}; choose another --trainer.directory "
                     f"(if that is no run of yours any more, remove {lock})"
                 )
             file.truncate(0)
-            file.write(f"{os.getpid()} {socket.gethostname()}")
+            file.write(f"{os.getpid()} {socket.gethostname()} {job() or ''}")
             return
 
 

@@ -1,16 +1,17 @@
 """What a checkpoint says of its run, and how that differs from what was asked for."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lit_rl.agent import Agent
-from lit_rl.checkpoint import CheckpointError, load_checkpoint
+from lit_rl.checkpoint import CheckpointError, load_checkpoint, way_out
 from lit_rl.cli.configuration import Words, check_class_path, class_paths, directory_of, expand, take
 from lit_rl.cli.directory import find_checkpoint
 from lit_rl.cli.parsing import CommandLine, Options
 from lit_rl.cli.refusal import Refusal
-from lit_rl.envs.spaces import space_from_plain
-from lit_rl.hyperparameters import class_path, find_class, from_plain, to_plain
+from lit_rl.examine import check_kind, check_weights
+from lit_rl.hyperparameters import find_class, from_plain, to_plain
 
 CKPT_PATH = "last or best of the run's directory (see --trainer.directory), or a file"
 
@@ -26,7 +27,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except CheckpointError as error:
         raise Refusal(str(error)) from None
     if "lit_rl" not in checkpoint or "_class_path" not in checkpoint.get("hyper_parameters", {}):
-        raise Refusal(f"{path} holds no agent of lit_rl")
+        raise Refusal(f"{path} holds no agent of lit_rl. {way_out(path)}")
     for key, name in class_paths(model_config(checkpoint)):
         check_class_path(name, f"{path}: {key}")
     return checkpoint
@@ -62,41 +63,25 @@ def open_agent(arguments: list[str], command: str, options: Options) -> tuple[Co
     ]
     line = CommandLine([{"model": model_config(checkpoint)}, *overrides], command, options)
     agent = line.agent()
-    check_same(agent, checkpoint)
-    try:
-        agent.load_state_dict(checkpoint["state_dict"])
-    except RuntimeError as error:
-        raise Refusal(f"the checkpoint's weights do not fit the networks that were asked for: {error}") from None
+    for check in (check_kind, check_weights):
+        refuse_unless(check, agent, path, checkpoint)
+    agent.load_state_dict(checkpoint["state_dict"])
     line.config.ckpt_path = str(path)
     return line, agent.eval()
 
 
-def check_same(agent: Agent, checkpoint: dict[str, Any]) -> None:
-    """Refuse another algorithm, environment or space than the checkpoint's.
+def refuse_unless(
+    check: Callable[[Agent, dict[str, Any], Path], None], agent: Agent, path: Path, checkpoint: Any
+) -> None:
+    """Let a check of :mod:`lit_rl.examine` speak for the command line.
 
     Raises:
-        Refusal: says what both are.
+        Refusal: the check failed.
     """
-    saved = checkpoint["lit_rl"]
-    theirs = (checkpoint["hyper_parameters"]["_class_path"], saved["env"], saved["spaces"])
-    if theirs != (class_path(type(agent)), agent.env.id, agent.env.spaces):
-        raise Refusal(
-            f"checkpoint is {describe(saved['algorithm'], saved['env'], saved['spaces'])}; "
-            f"this run is {describe(type(agent).__name__, agent.env.id, agent.env.spaces or {})}"
-        )
-
-
-def describe(algorithm: str, env: str, spaces: dict[str, Any]) -> str:
-    """An algorithm, its environment and the spaces there, as in ``PPO on CartPole-v1 (obs Box(4,), …)``."""
-    return f"{algorithm} on {env} (obs {_shape(spaces['observation'])}, action {_shape(spaces['action'])})"
-
-
-def _shape(plain: dict[str, Any]) -> str:
-    if plain["kind"] == "Box":
-        return f"Box{tuple(plain['shape'])}"
-    if plain["kind"] == "Dict":
-        return "Dict(" + ", ".join(f"{key}: {_shape(leaf)}" for key, leaf in plain["spaces"].items()) + ")"
-    return str(space_from_plain(plain))
+    try:
+        check(agent, checkpoint, path)
+    except CheckpointError as error:
+        raise Refusal(str(error)) from None
 
 
 def saved_agent(checkpoint: dict[str, Any]) -> Agent:

@@ -183,15 +183,25 @@ class ReplayMemory:
             "num_envs": self.num_envs,
         }
 
-    def restore(self, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        """Take over what :meth:`arrays` and :meth:`header` gave."""
+    def places(self, header: dict[str, Any]) -> np.ndarray:
+        """Where the rows of that header belong.
+
+        Raises:
+            ValueError: the memory has another shape.
+        """
         if (header["length"], header["num_envs"]) != (self.length, self.num_envs):
             raise ValueError(
                 f"the saved replay has {header['length']} steps of {header['num_envs']} envs, this one "
                 f"{self.length} of {self.num_envs}: resume with the capacity and num_envs of the checkpoint"
             )
+        return self.rows[: header["filled"]]
+
+    def restore(self, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        """Take over what :meth:`arrays` and :meth:`header` gave; the rows may be in their :meth:`places` already."""
+        rows = self.places(header)
+        if not np.may_share_memory(rows, arrays["rows"]):
+            rows[...] = arrays["rows"]
         self.cursor, self.filled, self._free = header["cursor"], header["filled"], list(header["free"])
-        self.rows[: self.filled] = arrays["rows"]
         self._finals, self._head = arrays["finals"].copy(), arrays["head"].copy()
 
     def _gather(self, index: np.ndarray) -> np.ndarray:

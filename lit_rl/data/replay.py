@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from lit_rl.batch import map_tensors
-from lit_rl.checkpoint import read_arrays, write_arrays
+from lit_rl.checkpoint import read_arrays, read_header, write_arrays
 from lit_rl.data.experience import Experience, Round
 from lit_rl.data.memory import ReplayMemory
 from lit_rl.data.priority import Priorities, Prioritized
@@ -109,16 +109,10 @@ class ReplayExperience(Experience):
         super().__init__(recipe.rounds_per_epoch(env.num_envs), max(1, recipe.steps_per_batch // self._round_steps))
         self.recipe = recipe
         self.rng = np.random.default_rng([seed, rank, 1])
-        self._scratch = tempfile.TemporaryDirectory(prefix="replay-") if recipe.storage == "memmap" else None
-        self.memory = ReplayMemory(
-            recipe.capacity,
-            env.num_envs,
-            env.observation_space,
-            env.action_space,
-            gamma,
-            recipe.n_step,
-            None if self._scratch is None else Path(self._scratch.name) / "rows",
-        )
+        spaces = (env.observation_space, env.action_space)
+        with tempfile.TemporaryDirectory(prefix="replay-") as scratch:  # the file lives on nameless: no kill leaves it
+            file = Path(scratch) / "rows" if recipe.storage == "memmap" else None
+            self.memory = ReplayMemory(recipe.capacity, env.num_envs, *spaces, gamma, recipe.n_step, file)
         self.priorities = None if recipe.prioritized is None else Priorities(recipe.prioritized, self.memory)
         warmup_policy = UniformPolicy(env.action_space)
         self.source = Source(env, policy, seed, rank, steps, recipe.workers, recipe.act_device, warmup_policy)
@@ -183,12 +177,6 @@ class ReplayExperience(Experience):
         return True
 
     def load(self, folder: Path) -> None:
-        """Read the memory's rows back."""
-        arrays, header = read_arrays(folder)
-        self.memory.restore(header, arrays)
-
-    def close(self) -> None:
-        """Also remove a memory-mapped file."""
-        super().close()
-        if self._scratch is not None:
-            self._scratch.cleanup()
+        """Read the memory's rows back, into their places: no second copy of them is ever held."""
+        header = read_header(folder)
+        self.memory.restore(header, read_arrays(folder, {"rows": self.memory.places(header)})[0])

@@ -131,6 +131,7 @@ def leave_signals_to_the_learner(ends: Tensor) -> None:
             os._exit(128 + number)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, terminate)
 
 

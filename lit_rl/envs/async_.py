@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterable
 from multiprocessing.connection import Connection, wait
@@ -28,6 +29,8 @@ from lit_rl.envs.vector import Array, EnvError, Observations
 START_METHOD = "fork" if sys.platform == "linux" else "spawn"
 OPENING_TIMEOUT = 60.0
 """Seconds a process has at least to open its environment: imports take their time."""
+PATIENCE = 60.0
+"""Seconds a process lives on after SIGTERM, for a parent that finishes its batch."""
 
 
 class Job(NamedTuple):
@@ -112,17 +115,20 @@ class AsyncEnv(EpisodicEnv):
             self._send(index, "step", taken)
         answers = self._gather(dict.fromkeys(range(self.num_envs), self.recipe.step_timeout))
         write(obs, slice(None), self.shared)  # type: ignore[arg-type]
+        rewards = [0.0] * self.num_envs
         for index, answer in sorted(answers.items()):
             if isinstance(answer, EnvError):
                 result.errors[index] = answer
                 write(obs, index, rows(self.obs, index))
                 continue
-            result.reward[index], terminated, truncated = answer
+            rewards[index], terminated, truncated = answer
             if terminated or truncated:
                 result.terminated[index], result.truncated[index] = terminated, truncated
                 result.ended.append(index)
-        for index, text in self.guard.faults(obs, result.reward, self.steps).items():
+        for index, text in self.guard.faults(obs, rewards, self.steps).items():
             result.errors.setdefault(index, self._error(index, text))
+            rewards[index] = 0.0
+        result.reward = np.array(rewards, np.float32)
 
     def _begin(self, indices: list[int], rebuild: set[int]) -> list[Any | EnvError]:
         opened = self._open([index for index in indices if index in rebuild])
@@ -167,8 +173,7 @@ class AsyncEnv(EpisodicEnv):
 
 def _work(pipe: Connection, job: Job) -> None:
     """What a process does: open one environment, then as told."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _leave_signals_to_the_parent()
     allow.ALLOWED.update(job.allowed)
     gymnasium.registry.setdefault(job.spec.id, job.spec)  # a name registered at run time is unknown to a fresh process
     env: EpisodeEnv | None = None
@@ -204,6 +209,19 @@ def _work(pipe: Connection, job: Job) -> None:
     finally:
         if env is not None:
             env.close()
+
+
+def _leave_signals_to_the_parent() -> None:
+    """A terminal or a scheduler signals the whole group, and the parent still has a batch to finish and to save."""
+
+    def end_later(number: int, frame: Any) -> None:
+        timer = threading.Timer(PATIENCE, os._exit, (128 + number,))
+        timer.daemon = True
+        timer.start()
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, end_later)
 
 
 def _nbytes(guard: Guard, num_envs: int) -> int:

@@ -18,6 +18,9 @@ from lit_rl.envs.vector import Array, EnvError, Observations, VectorEnv, VectorS
 LONGEST_REPLAY = 100_000
 """Actions kept of one episode; a longer one is begun anew when a run is resumed."""
 
+ENDLESS = 30_000
+"""Steps of an episode that draw a warning: a little more than Atari's 108,000 frames."""
+
 
 class Outcome:
     """What one step of N environments came to, besides its observations."""
@@ -45,8 +48,8 @@ class EpisodicEnv(VectorEnv):
         self.observation_space, self.action_space = recipe.observation_space, recipe.action_space
         self.guard = Guard(self.observation_space)
         self.restart_on_error = recipe.on_error == "restart"
-        self.recent_restarts = Restarts()
-        self.restarts, self.steps = 0, 0
+        self.recent_restarts = Restarts(recipe.max_restarts)
+        self.restarts, self.steps, self.warned_of_endless = 0, 0, False
         self.episode = [-1] * self.num_envs
         self.actions: list[deque[Any]] = [deque(maxlen=LONGEST_REPLAY + 1) for _ in range(self.num_envs)]
         self.obs: Observations | None = None
@@ -86,13 +89,32 @@ class EpisodicEnv(VectorEnv):
         self._step(action, obs, result)
         self.steps += 1
         if result.errors:
+            self._blame_actions(action, result)
             self._excuse(obs, result)
+        if not self.steps % ENDLESS:
+            self._look_for_endless_episodes()
         final_obs = None
         if result.ended:
             final_obs = rows(obs, result.ended)
             self._next_episodes(result.ended, obs, rebuild=set(result.errors))
         self.obs = obs
         return VectorStep(copy(obs), result.reward, result.terminated, result.truncated, final_obs)
+
+    def _look_for_endless_episodes(self) -> None:
+        for index, taken in enumerate(self.actions):
+            if len(taken) >= ENDLESS and not self.warned_of_endless:
+                self.warned_of_endless = True
+                warnings.warn(
+                    f"env {self.first_index + index} ({self.recipe.id}) has run for {len(taken):,} steps without "
+                    "an end of its episode, which has no return before that; the wrapper TimeLimit sets one",
+                    stacklevel=3,
+                )
+
+    def _blame_actions(self, action: Array, result: Outcome) -> None:
+        """An environment that broke on NaN did nothing wrong, and would break again."""
+        for index in result.errors:
+            if not np.isfinite(action[index]).all():
+                raise self._error(index, f"was given the action {action[index]}: the policy's weights are not finite")
 
     def _excuse(self, obs: Observations, result: Outcome) -> None:
         """Raise, or end the broken episodes as truncated where they last were well."""

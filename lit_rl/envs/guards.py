@@ -4,8 +4,8 @@ Shape, dtype and type are compared for every environment at every step; that all
 once for all environments together (a dot product with itself is NaN or infinite where any entry is).
 """
 
-import math
 import warnings
+from math import hypot, isfinite
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +17,11 @@ RANGE_ALWAYS = 1000
 """Bounds are compared at every one of the first steps …"""
 RANGE_EVERY = 100
 """… and at every so-manieth step after them."""
+RESTART_WINDOW = 1000
+"""Steps of all environments over which their restarts are counted."""
+LARGEST = float(np.finfo(np.float32).max)  # of a reward
+
+_NOTHING: dict[int, str] = {}
 
 
 class Leaf(NamedTuple):
@@ -49,6 +54,7 @@ class Guard:
         # of the one array of an observation that is no dict
         self.shape: tuple[int, ...] = () if self.is_dict else self.leaves[""].shape
         self.dtype: np.dtype | None = None if self.is_dict else self.leaves[""].dtype
+        self.is_float = self.dtype is not None and self.dtype.kind == "f"
         self.warned: set[str] = set()
 
     def allocate(self, rows: int) -> Observations:
@@ -122,18 +128,23 @@ class Guard:
             return bool(value)
         raise Violation(f"returned {_what(value)} as {name}, not True or False")
 
-    def faults(self, obs: Observations, reward: Array, step: int) -> dict[int, str]:
+    def faults(self, obs: Observations, rewards: list[float] | Array, step: int) -> dict[int, str]:
         """What is wrong with the numbers of N environments, by index; empty as a rule.
 
         Args:
             obs: observations [N, ...].
-            reward: [N].
+            rewards: N of them; for a few a list is the faster one to look through.
             step: steps of all environments so far, which says whether bounds are compared.
         """
-        found: dict[int, str] = {}
         in_range = step >= RANGE_ALWAYS and step % RANGE_EVERY
-        if not self.is_dict and in_range and _is_finite(obs) and _is_finite(reward):
-            return found
+        if in_range and self.is_float:  # all that is paid for at a step where all is well
+            flat = obs.ravel()  # type: ignore[union-attr]
+            size = hypot(*rewards) if type(rewards) is list else float(np.dot(rewards, rewards))
+            if size < LARGEST and isfinite(flat.dot(flat)):
+                return _NOTHING
+        found: dict[int, str] = {}
+        with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused as such
+            reward = np.array(rewards, np.float32)
         for index in np.flatnonzero(~np.isfinite(reward)):
             found[int(index)] = f"returned {_nonfinite(reward[index])} as reward"
         for key, leaf in self.leaves.items():
@@ -171,7 +182,7 @@ class Restarts:
         window: … in the last so many steps.
     """
 
-    def __init__(self, allowed: int = 10, window: int = 1000) -> None:
+    def __init__(self, allowed: int, window: int = RESTART_WINDOW) -> None:
         self.allowed, self.window, self.steps = allowed, window, list[int]()
 
     def add(self, step: int, error: EnvError) -> None:
@@ -183,7 +194,8 @@ class Restarts:
         self.steps = [past for past in self.steps if past > step - self.window] + [step]
         if len(self.steps) > self.allowed:
             raise EnvError(
-                f"{error}; that is restart {len(self.steps)} within {self.window:,} steps, giving up"
+                f"{error}; that is restart {len(self.steps)} within {self.window:,} steps, more than "
+                f"env.max_restarts={self.allowed}"
             ) from error
         warnings.warn(f"{error}; it is started anew", stacklevel=4)
 
@@ -210,7 +222,7 @@ def _is_finite(values: Any) -> bool:
     if values.dtype.kind != "f":
         return True
     flat = values.ravel()
-    return math.isfinite(flat.dot(flat)) or bool(np.isfinite(values).all())
+    return isfinite(flat.dot(flat)) or bool(np.isfinite(values).all())
 
 
 def _nonfinite(value: Any) -> str:

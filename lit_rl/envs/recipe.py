@@ -1,6 +1,7 @@
 """The description of an environment: frozen, plain data, opens nothing until asked."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -65,7 +66,9 @@ class Env:
         vectorization: ``sync`` one after the other in this process, ``async`` one process each, ``native`` the
             environment's own batched implementation, ``envpool`` that library's.
         step_timeout: seconds a step may take before its process counts as hung (async).
-        on_error: ``raise``, or ``restart`` the environment that broke and count it.
+        on_error: ``raise``, or ``restart`` the environment that broke: its episode counts as truncated where it last
+            was well, with a reward of 0 for the step that broke it.
+        max_restarts: within 1,000 steps of all; one more ends the run, since then something else is wrong.
         spaces: observation and action space as plain data; :meth:`with_spaces` fills it.
     """
 
@@ -76,6 +79,7 @@ class Env:
     vectorization: Literal["sync", "async", "native", "envpool"] = "sync"
     step_timeout: float = 60.0
     on_error: Literal["raise", "restart"] = "raise"
+    max_restarts: int = 10
     spaces: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -85,6 +89,8 @@ class Env:
             raise ValueError(f"env.num_envs must be a whole number of at least 1, not {self.num_envs!r}")
         if not self.step_timeout > 0:
             raise ValueError(f"env.step_timeout must be more than 0 seconds, not {self.step_timeout!r}")
+        if isinstance(self.max_restarts, bool) or not isinstance(self.max_restarts, int) or self.max_restarts < 0:
+            raise ValueError(f"env.max_restarts must be a whole number of at least 0, not {self.max_restarts!r}")
         for name, known in (
             ("vectorization", ("sync", "async", "native", "envpool")),
             ("on_error", ("raise", "restart")),
@@ -98,6 +104,11 @@ class Env:
         if self.wrappers and self.vectorization in ("native", "envpool"):
             raise ValueError(
                 f"env.wrappers do not apply to vectorization {self.vectorization!r}; use 'sync' or 'async'"
+            )
+        if self.on_error == "restart" and self.vectorization in ("native", "envpool"):
+            raise ValueError(
+                f"env.on_error 'restart' does not apply to vectorization {self.vectorization!r}, whose environments "
+                "cannot be started one by one; use 'sync' or 'async'"
             )
 
     @classmethod
@@ -130,7 +141,8 @@ class Env:
         else:
             env = self.make_one()
             observation, action = env.observation_space, env.action_space
-            env.close()
+            with suppress(Exception):  # what it raises in closing is of no consequence any more
+                env.close()
         return replace(self, spaces={"observation": space_to_plain(observation), "action": space_to_plain(action)})
 
     def make_one(self) -> gymnasium.Env:

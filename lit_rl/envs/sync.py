@@ -35,9 +35,10 @@ class SyncEnv(EpisodicEnv):
             if terminated or truncated:
                 result.terminated[index], result.truncated[index] = terminated, truncated
                 result.ended.append(index)
-        result.reward = np.array(rewards, np.float32)
-        for index, text in self.guard.faults(obs, result.reward, self.steps).items():
+        for index, text in self.guard.faults(obs, rewards, self.steps).items():
             result.errors.setdefault(index, self._error(index, text))
+            rewards[index] = 0.0
+        result.reward = np.array(rewards, np.float32)
 
     def _begin(self, indices: list[int], rebuild: set[int]) -> list[Any | EnvError]:
         begun: list[Any | EnvError] = []

@@ -137,7 +137,9 @@ def compare(
     return rows
 
 
-def machine() -> dict[str, str]:
+def machine(
+    packages: tuple[str, ...] = ("torch", "lightning", "gymnasium", "numpy", "stable-baselines3"),
+) -> dict[str, str]:
     """Processor, load, and the versions that matter."""
     model = platform.processor()
     try:
@@ -145,7 +147,6 @@ def machine() -> dict[str, str]:
             model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         pass
-    packages = ("torch", "lightning", "gymnasium", "numpy", "stable-baselines3")
     return {
         "processor": f"{model or platform.machine()}, {os.cpu_count()} cores, 1 thread used",
         "load": f"{os.getloadavg()[0]:.1f} before the first round",

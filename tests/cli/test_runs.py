@@ -183,6 +183,21 @@ def test_one_run_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
         RunDirectory(tmp_path / "run", resume=True)
 
 
+def test_the_next_turn_of_a_job_takes_over_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    lock = tmp_path / ".run.lock"
+    lock.write_text("1 another-host 123")
+    monkeypatch.setenv("SLURM_JOB_ID", "123")
+    with pytest.raises(Refusal, match="pid 1 on another-host"):
+        RunDirectory(tmp_path / "run", resume=True)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    held = RunDirectory(tmp_path / "run", resume=True)
+    assert lock.read_text() == f"{os.getpid()} {os.uname().nodename} 123"
+    held.release()
+    lock.write_text("1 another-host 124")
+    with pytest.raises(Refusal, match="pid 1 on another-host"):
+        RunDirectory(tmp_path / "run", resume=True)
+
+
 def test_a_refusal_at_the_last_moment_leaves_no_trace(tmp_path: Path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/older").touch()

@@ -90,9 +90,9 @@ class Drifting(Scripted):
 class Spaced(gymnasium.Env):
     """Random members of any observation space, with a legal-action mask for MultiDiscrete actions on request."""
 
-    def __init__(self, space: spaces.Space, masked: bool = False) -> None:
+    def __init__(self, space: spaces.Space, masked: bool = False, action_space: spaces.Space | None = None) -> None:
         self.observation_space = space
-        self.action_space = spaces.MultiDiscrete([2, 3]) if masked else spaces.Discrete(3, start=5)
+        self.action_space = spaces.MultiDiscrete([2, 3]) if masked else action_space or spaces.Discrete(3, start=5)
         self.masked, self.given = masked, []
 
     def _result(self) -> tuple[Any, dict]:

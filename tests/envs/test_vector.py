@@ -378,7 +378,7 @@ def test_velocities_are_hidden() -> None:
 def test_guards_cost_little() -> None:
     env = Env("CartPole-v1").open(8)
     env.reset()
-    obs, reward = env.guard.allocate(8), np.ones(8, np.float32)
+    obs, reward = env.guard.allocate(8), [1.0] * 8
     obs[:] = 0.1
     clock = time.process_time
 
