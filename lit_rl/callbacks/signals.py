@@ -39,6 +39,8 @@ class StopOnSignal(Callback):
         """Forget earlier runs."""
         self.exit_code, self.requeued, self._received, self._requeue = None, False, 0, False
         self._requeue_signal = requeue_signal(trainer)
+        if stage == "fit" and self._requeue_signal and threading.current_thread() is threading.main_thread():
+            signal.signal(self._requeue_signal, self._receive)  # before Lightning's, which then leaves it alone
 
     # Lightning installs its own handlers just before these two hooks, whichever comes first, and puts the
     # original ones back when the run ends; its SIGTERM handler would broadcast from inside the handler, and

@@ -1,5 +1,6 @@
 """What was measured, as a page of the documentation."""
 
+import re
 from typing import Any
 
 HEAD = """# What it survives
@@ -9,6 +10,8 @@ tests do). Every fault is dealt for real: signals and kills to processes, limits
 damaged bytes in files. A figure is the number of cases that went as they must of all that were tried, unless its unit
 says otherwise. Rows that miss their target say so, and why stands below the table.
 """
+
+PLACE = re.compile(r"(?<![\w.])/(?:[\w.-]+/)+")  # folders of the machine that measured: nobody else has them
 
 COLUMNS = ("#", "fault", "unit", "figure", "target", "verdict", "repetitions", "s", "date")
 
@@ -28,7 +31,7 @@ def page(rows: dict[str, dict[str, Any]], closing: str) -> str:
         entries = [(number, text) for number, kept in rows.items() for text in _as_list(kept[key])]
         if entries:
             lines += ["", f"## {title}", ""]
-            lines += [f"- row {number}: {text}" for number, text in entries]
+            lines += [f"- row {number}: {PLACE.sub('', text)}" for number, text in entries]
     lines += ["", "## Measured on", ""]
     machines: dict[str, list[str]] = {}
     for number, kept in rows.items():
