@@ -11,6 +11,10 @@ __version__ = "0.1.0"
 
 AGENTS = {
     "DQN": "lit_rl.algorithms.q_learning.dqn",
+    "DoubleDQN": "lit_rl.algorithms.q_learning.double_dqn",
+    "DoubleQ": "lit_rl.algorithms.q_learning.double_q",
+    "NStepDQN": "lit_rl.algorithms.q_learning.n_step_dqn",
+    "MacroQ": "lit_rl.algorithms.q_learning.macro_q",
     "PPO": "lit_rl.algorithms.policy_gradient.ppo",
     "SAC": "lit_rl.algorithms.actor_critic.sac",
 }
@@ -21,12 +25,20 @@ RECIPES = {
     "Wrapper": "lit_rl.envs.recipe",
     "Rollouts": "lit_rl.data.rollouts",
     "Replay": "lit_rl.data.replay",
+    "WindowReplay": "lit_rl.data.windows",
     "Prioritized": "lit_rl.data.priority",
     "Episodes": "lit_rl.data.episodes",
     "ActorCritic": "lit_rl.policies.actor_critic",
     "MLP": "lit_rl.nn.body",
     "CNN": "lit_rl.nn.body",
     "Recurrent": "lit_rl.nn.body",
+    "Table": "lit_rl.nn.table",
+    "QNetwork": "lit_rl.nn.q_network",
+    "TargetNetwork": "lit_rl.nn.q_network",
+    "EpsilonGreedy": "lit_rl.policies.exploration",
+    "Boltzmann": "lit_rl.policies.exploration",
+    "GaussianNoise": "lit_rl.policies.exploration",
+    "OrnsteinUhlenbeck": "lit_rl.policies.exploration",
     "Optimizer": "lit_rl.optimizer",
     "Constant": "lit_rl.schedules",
     "Linear": "lit_rl.schedules",
@@ -49,11 +61,16 @@ if TYPE_CHECKING:
     from lit_rl.agent import Agent as Agent
     from lit_rl.algorithms.actor_critic.sac import SAC as SAC
     from lit_rl.algorithms.policy_gradient.ppo import PPO as PPO
+    from lit_rl.algorithms.q_learning.double_dqn import DoubleDQN as DoubleDQN
+    from lit_rl.algorithms.q_learning.double_q import DoubleQ as DoubleQ
     from lit_rl.algorithms.q_learning.dqn import DQN as DQN
+    from lit_rl.algorithms.q_learning.macro_q import MacroQ as MacroQ
+    from lit_rl.algorithms.q_learning.n_step_dqn import NStepDQN as NStepDQN
     from lit_rl.data.episodes import Episodes as Episodes
     from lit_rl.data.priority import Prioritized as Prioritized
     from lit_rl.data.replay import Replay as Replay
     from lit_rl.data.rollouts import Rollouts as Rollouts
+    from lit_rl.data.windows import WindowReplay as WindowReplay
     from lit_rl.envs.allow import allow as allow
     from lit_rl.envs.recipe import Env as Env
     from lit_rl.envs.recipe import Wrapper as Wrapper
@@ -61,8 +78,15 @@ if TYPE_CHECKING:
     from lit_rl.nn.body import CNN as CNN
     from lit_rl.nn.body import MLP as MLP
     from lit_rl.nn.body import Recurrent as Recurrent
+    from lit_rl.nn.q_network import QNetwork as QNetwork
+    from lit_rl.nn.q_network import TargetNetwork as TargetNetwork
+    from lit_rl.nn.table import Table as Table
     from lit_rl.optimizer import Optimizer as Optimizer
     from lit_rl.policies.actor_critic import ActorCritic as ActorCritic
+    from lit_rl.policies.exploration import Boltzmann as Boltzmann
+    from lit_rl.policies.exploration import EpsilonGreedy as EpsilonGreedy
+    from lit_rl.policies.exploration import GaussianNoise as GaussianNoise
+    from lit_rl.policies.exploration import OrnsteinUhlenbeck as OrnsteinUhlenbeck
     from lit_rl.schedules import Constant as Constant
     from lit_rl.schedules import Exponential as Exponential
     from lit_rl.schedules import Linear as Linear

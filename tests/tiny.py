@@ -15,8 +15,10 @@ from lit_rl.agent import Agent
 from lit_rl.data.episodes import Episodes
 from lit_rl.data.replay import Replay
 from lit_rl.data.rollouts import Rollouts
+from lit_rl.data.windows import WindowReplay
 from lit_rl.envs.recipe import Env
 from lit_rl.nn.body import MLP
+from lit_rl.nn.q_network import QNetwork
 from lit_rl.policies.actor_critic import ActorCritic
 from lit_rl.resume import random_state
 
@@ -29,8 +31,12 @@ ENVS = {
 SMALL = {
     Rollouts: Rollouts(steps=8, steps_per_epoch=80),  # 5 rounds of 16
     Replay: Replay(capacity=60, batch_size=4, replay_ratio=0.5, warmup=20, steps_per_epoch=80, steps_per_batch=16),
+    WindowReplay: WindowReplay(
+        60, batch_size=4, replay_ratio=0.5, warmup=20, steps_per_epoch=80, steps_per_batch=16, window=2
+    ),
     ActorCritic: ActorCritic(MLP((8,))),
     MLP: MLP((8,), "relu"),
+    QNetwork: QNetwork(MLP((8,), "relu")),
     Episodes: Episodes(2, max_steps=20),
 }
 PAIRS = [(name, space) for name in lit_rl.AGENTS for space in getattr(lit_rl, name).action_spaces]
