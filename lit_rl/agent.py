@@ -1,7 +1,6 @@
 """The one base class: a LightningModule whose batches are rounds of experience."""
 
 import inspect
-import math
 import os
 import secrets
 from abc import ABC, abstractmethod
@@ -11,12 +10,12 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
 from lit_rl.batch import unstack
 from lit_rl.data.episodes import EpisodeResults, Episodes
 from lit_rl.data.experience import Experience, Rounds
+from lit_rl.descent import Descent, nobody_listens
 from lit_rl.envs.recipe import Env
 from lit_rl.optimizer import Optimizer
 from lit_rl.policies.policy import Policy
@@ -47,6 +46,8 @@ class Agent(LightningModule, ABC):
     observation_spaces: ClassVar[tuple[str, ...]] = ("Box", "Discrete", "MultiDiscrete", "MultiBinary", "Dict")
 
     policy: Policy
+    descent: Descent
+    """Steps down the loss, while it trains."""
     _given: tuple[tuple[Any, ...], dict[str, Any]]
 
     def __new__(cls, *arguments: Any, **named: Any) -> "Agent":
@@ -148,8 +149,8 @@ class Agent(LightningModule, ABC):
     def training_step(self, batch: Rounds, batch_idx: int) -> None:
         """Learn from each round of the batch as it is collected."""
         for data, env_steps in batch.draw(batch_idx):
-            self.policy.env_steps += env_steps * self.trainer.world_size
-            self._set_learning_rate()
+            self.policy.env_steps.add_(env_steps * self.trainer.world_size)
+            self.descent.set_learning_rate(self.learning_rate(self.env_steps))
             for minibatch in self.minibatches(data):
                 self.update(minibatch)
         last = batch_idx + 1 == self.trainer.num_training_batches
@@ -159,36 +160,10 @@ class Agent(LightningModule, ABC):
     def update(self, minibatch: Any) -> None:
         """One backward and one optimiser step on the sum of the loss terms."""
         terms = self.loss(minibatch)
-        optimizer = self.lightning_optimizer
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        for parameter in parameters:  # what optimizer.zero_grad() does, at a tenth of its cost
-            parameter.grad = None
-        self.manual_backward(sum(terms.values()))  # type: ignore[arg-type]
-        self._check_and_clip(parameters)
-        optimizer.step()
-        self.policy.version += 1
+        grad_norm = self.descent.step(sum(terms.values()))  # type: ignore[arg-type]
+        self.policy.version.add_(1)
         self.after_update()
-        self.record(**terms)
-
-    def _check_and_clip(self, parameters: list[Tensor]) -> None:
-        """``clip_grad_norm_`` in two calls, and without the second one where nothing is to be clipped."""
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-        size, limit = float(norm), self.optimizer.max_grad_norm
-        if not math.isfinite(size):
-            names = [name for name, p in self.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
-            raise FloatingPointError(
-                f"gradient of {names[0] if names else 'the loss'} is not finite after {self.updates} updates "
-                f"({self.env_steps} env steps); the weights are still finite: lower lr or look at the rewards"
-            )
-        if limit is not None and size > limit:
-            torch._foreach_mul_(gradients, limit / (norm + 1e-6))
-        self.record(grad_norm=size)
-
-    def _set_learning_rate(self) -> None:
-        rate = self.learning_rate(self.env_steps)
-        for group in self.lightning_optimizer.param_groups:
-            group["lr"] = rate * group.get("lr_scale", 1.0)
+        self.record(**terms, grad_norm=grad_norm)
 
     def _write_metrics(self) -> None:
         extra = {"lr": self.learning_rate(self.env_steps), **self.schedules(), **self.experience.statistics()}
@@ -200,13 +175,6 @@ class Agent(LightningModule, ABC):
     def schedules(self) -> dict[str, float]:
         """Scheduled numbers worth plotting, such as ε."""
         return {}
-
-    @property
-    def lightning_optimizer(self) -> LightningOptimizer:
-        """The one optimiser, as Lightning wraps it."""
-        optimizer = self.optimizers()
-        assert isinstance(optimizer, LightningOptimizer)
-        return optimizer
 
     # Data
 
@@ -273,6 +241,7 @@ class Agent(LightningModule, ABC):
 
     def on_train_start(self) -> None:
         """Give every process its own random streams, or those of the checkpoint."""
+        self.descent = Descent(self, direct=nobody_listens(self))
         if self._saved is None:
             seed_process(self.base_seed + self.trainer.global_rank)
         else:

@@ -22,7 +22,7 @@ FLOORS = {
     0: "functional nn planning envs batch checkpoint schedules metrics listing optimizer record hyperparameters",
     1: "policies",
     2: "data",
-    3: "agent loading resume safeguards",
+    3: "agent descent loading resume safeguards",
     4: "algorithms callbacks trainer",
     5: "cli play export predict commands",
 }

@@ -147,7 +147,7 @@ class ReplayExperience(Experience):
         else:
             index, weight = self.priorities.sample(self.rng, count, int(self._policy.env_steps))
             rows = self.memory.read(index, weight)
-        return map_tensors(lambda tensor: tensor.unflatten(0, (updates, self.recipe.batch_size)), rows)
+        return map_tensors(lambda tensor: tensor.view(updates, self.recipe.batch_size, *tensor.shape[1:]), rows)
 
     def learnt(self, index: Tensor, td_error: Tensor) -> None:
         """See :meth:`Experience.learnt`."""

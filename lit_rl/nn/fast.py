@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lit_rl.nn.flatten import Flatten
 from lit_rl.nn.normalizer import Normalizer
@@ -69,6 +69,7 @@ class NumpyForward:
                 self._normalize = layer.numpy()
             else:
                 self._steps[-1][2].append(_ACTIVATIONS[type(layer)])
+        self._homes = [home for layer in _layers(modules) for home in _homes(layer)]
         self._pointers = self._where()
 
     def __call__(self, obs: Any) -> np.ndarray:
@@ -89,7 +90,7 @@ class NumpyForward:
         return self._where() != self._pointers
 
     def _where(self) -> list[int]:
-        return [tensor.data_ptr() for layer in _layers(self.modules) for tensor in _tensors(layer)]
+        return [home[name].data_ptr() for home, name in self._homes]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return numpy_forward, self.modules
@@ -108,7 +109,11 @@ def numpy_forward(*modules: nn.Module) -> NumpyForward | None:
             chain.pop(0)
     known = bool(chain) and chain[0] is nn.Linear and all(kind is nn.Linear or kind in _ACTIVATIONS for kind in chain)
     hooked = any(m._forward_hooks or m._forward_pre_hooks for top in modules for m in top.modules())
-    plain = all(t.device.type == "cpu" and t.dtype == torch.float32 for layer in layers for t in _tensors(layer))
+    plain = all(
+        name in home and home[name].device.type == "cpu" and home[name].dtype == torch.float32
+        for layer in layers
+        for home, name in _homes(layer)
+    )
     elu = all(layer.alpha == 1.0 for layer in layers if isinstance(layer, nn.ELU))
     return NumpyForward(modules) if known and plain and elu and not hooked else None
 
@@ -122,10 +127,14 @@ def _layers(modules: tuple[nn.Module, ...]) -> Iterator[nn.Module]:
             yield module
 
 
-def _tensors(layer: nn.Module) -> list[Tensor]:
+def _homes(layer: nn.Module) -> list[tuple[Any, str]]:
+    """Where a layer keeps what is read here: a module's own dicts, which are read ten times faster than the module."""
     if isinstance(layer, nn.Linear):
-        return [layer.weight] if layer.bias is None else [layer.weight, layer.bias]
-    return [layer.shift, layer.scale, layer.bounds] if isinstance(layer, Normalizer) else []
+        names = ["weight"] if layer.bias is None else ["weight", "bias"]
+        return [(layer._parameters, name) for name in names]
+    if isinstance(layer, Normalizer):
+        return [(layer._buffers, name) for name in ("shift", "scale", "bounds")]
+    return []
 
 
 def _float32(x: np.ndarray) -> np.ndarray:

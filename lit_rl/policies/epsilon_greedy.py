@@ -37,16 +37,17 @@ class EpsilonGreedyPolicy(NetworkPolicy):
         if not explore:
             return greedy, np.zeros(len(greedy), np.float32)
         rows, actions = outputs.shape
-        draws = rng.random((2, rows))  # which rows explore, and where to
-        if mask is None:
-            legal, random = actions, (draws[1] * actions).astype(np.int64)
-        else:
-            legal = mask.sum(-1)
-            rank = (draws[1] * legal).astype(np.int64)
-            random = (mask.cumsum(-1) > rank[:, None]).argmax(-1)
-        action = np.where(draws[0] < self.epsilon, random, greedy)
-        probability = self.epsilon / legal + (1 - self.epsilon) * (action == greedy)
-        return action, np.log(probability).astype(np.float32)
+        coin, which = rng.random((2, rows))  # which rows explore, and where to
+        wild = coin < self.epsilon
+        legal = actions if mask is None else mask.sum(-1)
+        action = greedy
+        if wild.any():
+            rank = (which * legal).astype(np.int64)
+            random = rank if mask is None else (mask.cumsum(-1) > rank[:, None]).argmax(-1)
+            action = np.where(wild, random, greedy)
+        share = self.epsilon / legal
+        probability = np.where(action == greedy, share + (1 - self.epsilon), share)
+        return action, np.log(probability, dtype=np.float32)
 
     def greedy(self, obs: Observation) -> Tensor:
         """argmax over the legal actions [B]."""

@@ -13,6 +13,7 @@ import lit_rl
 from lit_rl.agent import Agent
 from lit_rl.batch import Transition
 from lit_rl.data.experience import Experience, Round
+from lit_rl.descent import Descent
 
 
 class Learnt(Experience):
@@ -40,6 +41,7 @@ def detached(agent: Agent) -> Agent:
     optimizer = Direct(agent.configure_optimizers())
     agent.optimizers = lambda: optimizer  # type: ignore[method-assign]
     agent.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign, assignment]
+    agent.descent = Descent(agent, direct=False)
     agent._experience = Learnt()  # type: ignore[assignment]
     return agent
 

@@ -10,7 +10,6 @@ Data     Replay: act by sampling π, store, sample uniformly; uniformly random a
 Differs  All three losses descend in one backward and one optimiser step: they reach disjoint parameters.
 """
 
-import copy
 import math
 from collections.abc import Iterator
 
@@ -25,10 +24,10 @@ from lit_rl.batch import Transition, unstack
 from lit_rl.data.episodes import Episodes
 from lit_rl.data.replay import Replay, Transitions
 from lit_rl.envs.recipe import Env
-from lit_rl.functional.targets import hard_update, polyak_update
 from lit_rl.nn.body import MLP, Body
 from lit_rl.nn.heads import Critics
 from lit_rl.nn.mlp import linear_head
+from lit_rl.nn.targets import TargetNetwork
 from lit_rl.optimizer import Optimizer
 from lit_rl.policies.gaussian import SquashedGaussianPolicy
 
@@ -107,7 +106,7 @@ class SAC(Agent):
         gain = 1.0 if net.head_is_orthogonal else None
         self.policy = SquashedGaussianPolicy(body, linear_head(body.out_features, 2 * dimensions, gain), action_space)
         self.critics = Critics(net, observation_space, action_space, critics)
-        self.critics_target = copy.deepcopy(self.critics).requires_grad_(False)
+        self.critics_target = TargetNetwork(self.critics)
         self.log_alpha = torch.nn.Parameter(torch.tensor(math.log(alpha or 1.0)), requires_grad=alpha is None)
 
     def minibatches(self, data: Transition) -> Iterator[Transition]:
@@ -141,5 +140,4 @@ class SAC(Agent):
 
     def after_update(self) -> None:
         """(5)."""
-        polyak_update(self.critics_target.parameters(), self.critics.parameters(), self.tau)
-        hard_update(self.critics_target.buffers(), self.critics.buffers())
+        self.critics_target.follow(self.tau)

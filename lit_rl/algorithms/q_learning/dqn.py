@@ -9,7 +9,6 @@ Differs  Adam for RMSProp. Illegal actions are left out of the maximum in (1). w
          weight of a prioritised replay (H2); n-step rewards (7.4.2a) come ready from the replay.
 """
 
-import copy
 from collections.abc import Iterator
 
 import torch
@@ -22,10 +21,10 @@ from lit_rl.batch import Transition, unstack
 from lit_rl.data.episodes import Episodes
 from lit_rl.data.replay import Replay, Transitions
 from lit_rl.envs.recipe import Env
-from lit_rl.functional.targets import hard_update, polyak_update
 from lit_rl.nn.body import MLP, Body
 from lit_rl.nn.heads import DuellingHead
 from lit_rl.nn.mlp import linear_head
+from lit_rl.nn.targets import TargetNetwork
 from lit_rl.optimizer import Optimizer
 from lit_rl.policies.epsilon_greedy import EpsilonGreedyPolicy
 from lit_rl.policies.network import legal_actions
@@ -94,8 +93,7 @@ class DQN(Agent):
         gain = 1.0 if net.head_is_orthogonal else None
         head = DuellingHead(width, actions) if duelling else linear_head(width, actions, gain)
         self.policy = EpsilonGreedyPolicy(body, head, as_schedule(epsilon))
-        self.q_target = copy.deepcopy(self.q).requires_grad_(False)
-        self.has_buffers = any(True for _ in self.q_target.buffers())  # asking costs 5 % of an update
+        self.q_target = TargetNetwork(self.q)
 
     @property
     def q(self) -> torch.nn.Sequential:
@@ -121,12 +119,8 @@ class DQN(Agent):
 
     def after_update(self) -> None:
         """(3)."""
-        if self.tau < 1:
-            polyak_update(self.q_target.parameters(), self.q.parameters(), self.tau)
-        elif self.updates % self.target_update_every == 0:
-            hard_update(self.q_target.parameters(), self.q.parameters())
-        if self.has_buffers:
-            hard_update(self.q_target.buffers(), self.q.buffers())
+        if self.tau < 1 or self.updates % self.target_update_every == 0:
+            self.q_target.follow(self.tau)
 
     def schedules(self) -> dict[str, float]:
         """ε."""

@@ -1,0 +1,99 @@
+"""One step down the loss: backward, a check of the gradients, clipping, and the one optimiser."""
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.plugins.precision import DoublePrecision, MixedPrecision, Precision
+from lightning.pytorch.profilers import PassThroughProfiler
+from lightning.pytorch.strategies import SingleDeviceStrategy
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from lit_rl.agent import Agent
+
+HOOKS = ("on_before_backward", "on_after_backward", "on_before_optimizer_step")
+
+
+class Descent:
+    """Descends for one agent, from the start of its training to the end.
+
+    Lightning's own way around a backward and a step asks every callback three times whether it wants to
+    do something: a tenth of the cost of a small network's update. Where :func:`nobody_listens`, both are
+    called directly, and the trainer's step counter is moved as it would be.
+
+    Args:
+        agent: whose parameters move.
+        direct: whether to leave Lightning's hooks out.
+    """
+
+    def __init__(self, agent: "Agent", direct: bool) -> None:
+        optimizer = agent.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)
+        self.agent, self.optimizer = agent, optimizer
+        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.direct = direct
+
+    def step(self, loss: Tensor) -> float:
+        """Make one step on the scalar ``loss``. Returns the norm of its gradient before clipping.
+
+        Raises:
+            FloatingPointError: a gradient is not finite; the weights are as they were before.
+        """
+        for parameter in self.parameters:  # what optimizer.zero_grad() does, at a tenth of its cost
+            parameter.grad = None
+        if self.direct:
+            loss.backward()
+        else:
+            self.agent.manual_backward(loss)
+        norm = self._check_and_clip()
+        if self.direct:
+            self.optimizer._on_before_step()
+            self.optimizer.optimizer.step()
+            self.optimizer._on_after_step()
+        else:
+            self.optimizer.step()
+        return norm
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Of every parameter group, times its ``lr_scale`` where it has one."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group.get("lr_scale", 1.0)
+
+    def _check_and_clip(self) -> float:
+        """``clip_grad_norm_`` in two calls, and without the second one where nothing is to be clipped."""
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        size, limit = float(norm), self.agent.optimizer.max_grad_norm
+        if not math.isfinite(size):
+            self._refuse()
+        if limit is not None and size > limit:
+            torch._foreach_mul_(gradients, limit / (norm + 1e-6))
+        return size
+
+    def _refuse(self) -> None:
+        agent = self.agent
+        names = [name for name, p in agent.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
+        raise FloatingPointError(
+            f"gradient of {names[0] if names else 'the loss'} is not finite after {agent.updates} updates "
+            f"({agent.env_steps} env steps); the weights are still finite: lower lr or look at the rewards"
+        )
+
+
+def nobody_listens(agent: "Agent") -> bool:
+    """Whether hooks around an update have nothing to do: one device, no scaled loss, no profiler, none overridden."""
+    trainer = agent.trainer
+    plain = (
+        isinstance(trainer.strategy, SingleDeviceStrategy)
+        and type(trainer.precision_plugin) in (Precision, MixedPrecision, DoublePrecision)
+        and getattr(trainer.precision_plugin, "scaler", None) is None
+        and isinstance(trainer.profiler, PassThroughProfiler)
+    )
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    heard = any(
+        getattr(type(callback), hook) is not getattr(Callback, hook) for callback in callbacks for hook in HOOKS
+    )
+    own = (*HOOKS, "backward")
+    return plain and not heard and all(getattr(type(agent), hook) is getattr(LightningModule, hook) for hook in own)
