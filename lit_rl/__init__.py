@@ -15,6 +15,9 @@ AGENTS = {
     "DoubleQ": "lit_rl.algorithms.q_learning.double_q",
     "NStepDQN": "lit_rl.algorithms.q_learning.n_step_dqn",
     "MacroQ": "lit_rl.algorithms.q_learning.macro_q",
+    "NAF": "lit_rl.algorithms.q_learning.naf",
+    "DDPG": "lit_rl.algorithms.actor_critic.ddpg",
+    "TD3": "lit_rl.algorithms.actor_critic.td3",
     "PPO": "lit_rl.algorithms.policy_gradient.ppo",
     "SAC": "lit_rl.algorithms.actor_critic.sac",
 }
@@ -34,7 +37,7 @@ RECIPES = {
     "Recurrent": "lit_rl.nn.body",
     "Table": "lit_rl.nn.table",
     "QNetwork": "lit_rl.nn.q_network",
-    "TargetNetwork": "lit_rl.nn.q_network",
+    "TargetUpdate": "lit_rl.nn.q_network",
     "EpsilonGreedy": "lit_rl.policies.exploration",
     "Boltzmann": "lit_rl.policies.exploration",
     "GaussianNoise": "lit_rl.policies.exploration",
@@ -59,13 +62,16 @@ _HOMES = (
 
 if TYPE_CHECKING:
     from lit_rl.agent import Agent as Agent
+    from lit_rl.algorithms.actor_critic.ddpg import DDPG as DDPG
     from lit_rl.algorithms.actor_critic.sac import SAC as SAC
+    from lit_rl.algorithms.actor_critic.td3 import TD3 as TD3
     from lit_rl.algorithms.policy_gradient.ppo import PPO as PPO
     from lit_rl.algorithms.q_learning.double_dqn import DoubleDQN as DoubleDQN
     from lit_rl.algorithms.q_learning.double_q import DoubleQ as DoubleQ
     from lit_rl.algorithms.q_learning.dqn import DQN as DQN
     from lit_rl.algorithms.q_learning.macro_q import MacroQ as MacroQ
     from lit_rl.algorithms.q_learning.n_step_dqn import NStepDQN as NStepDQN
+    from lit_rl.algorithms.q_learning.naf import NAF as NAF
     from lit_rl.data.episodes import Episodes as Episodes
     from lit_rl.data.priority import Prioritized as Prioritized
     from lit_rl.data.replay import Replay as Replay
@@ -79,7 +85,7 @@ if TYPE_CHECKING:
     from lit_rl.nn.body import MLP as MLP
     from lit_rl.nn.body import Recurrent as Recurrent
     from lit_rl.nn.q_network import QNetwork as QNetwork
-    from lit_rl.nn.q_network import TargetNetwork as TargetNetwork
+    from lit_rl.nn.q_network import TargetUpdate as TargetUpdate
     from lit_rl.nn.table import Table as Table
     from lit_rl.optimizer import Optimizer as Optimizer
     from lit_rl.policies.actor_critic import ActorCritic as ActorCritic

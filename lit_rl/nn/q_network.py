@@ -1,6 +1,6 @@
-"""The network of a Q-learner with finitely many actions, and its slow copy, as recipes."""
+"""The network of a Q-learner with finitely many actions, and how its slow copy follows, as recipes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import gymnasium
 from torch import nn
@@ -21,7 +21,7 @@ class QNetwork:
         duelling: split q into V and A (formula sheet H3).
     """
 
-    body: Body = MLP((120, 84), "relu", orthogonal=False)
+    body: Body = field(default_factory=lambda: MLP((120, 84), "relu", orthogonal=False))
     duelling: bool = False
 
     def __post_init__(self) -> None:
@@ -44,8 +44,8 @@ class QNetwork:
 
 
 @dataclass(frozen=True)
-class TargetNetwork:
-    """Recipe of the slow copy θ⁻ that targets are read from (formula sheet 7.1b, 7.1c).
+class TargetUpdate:
+    """How the slow copy θ⁻ follows θ; are read from it (formula sheet 7.1b, 7.1c).
 
     Args:
         every: updates between hard copies θ⁻ ← θ, when ``tau`` is 1.
@@ -57,6 +57,6 @@ class TargetNetwork:
 
     def __post_init__(self) -> None:
         if self.every < 1:
-            raise ValueError(f"TargetNetwork.every is {self.every}: it counts updates, from 1")
+            raise ValueError(f"TargetUpdate.every is {self.every}: it counts updates, from 1")
         if not 0 < self.tau <= 1:
-            raise ValueError(f"TargetNetwork.tau is {self.tau}: the weight of the new parameters lies in (0, 1]")
+            raise ValueError(f"TargetUpdate.tau is {self.tau}: the weight of the new parameters lies in (0, 1]")

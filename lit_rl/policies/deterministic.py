@@ -60,7 +60,15 @@ class DeterministicPolicy(NetworkPolicy):
 
     def squash(self, outputs: Tensor) -> Tensor:
         """Outputs of the head [B, A] → actions [B, *shape]."""
-        return (self.centre + self.half_width * torch.tanh(outputs)).reshape(len(outputs), *self.shape)
+        return self.scale(torch.tanh(outputs))
+
+    def scale(self, action: Tensor) -> Tensor:
+        """[−1, 1] [B, A] → the environment's units [B, *shape]."""
+        return (self.centre + self.half_width * action).reshape(len(action), *self.shape)
+
+    def unscale(self, action: Tensor) -> Tensor:
+        """The inverse of :meth:`scale`."""
+        return (action.reshape(len(action), -1) - self.centre) / self.half_width
 
     def greedy(self, obs: Observation) -> Tensor:
         """See :meth:`NetworkPolicy.greedy`."""

@@ -6,7 +6,7 @@ backup know who acted. Formula sheet: 6.2.1b, 6.2.1c, 7.5.3a.
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -50,7 +50,7 @@ class EpsilonGreedy(Exploration):
             first with ε (A − 1)/A in place of ε.
     """
 
-    epsilon: Scheduled = Linear(1.0, 0.05, 10_000)
+    epsilon: Scheduled = field(default_factory=lambda: Linear(1.0, 0.05, 10_000))
     among: Among = "all"
 
     name = "epsilon"

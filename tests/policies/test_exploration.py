@@ -160,5 +160,5 @@ def test_what_cannot_be_explored_with_is_refused() -> None:
         lambda: GaussianNoise(-1.0),
         lambda: OrnsteinUhlenbeck(0.1, 2.0),
     ):
-        with pytest.raises(ValueError, match="EpsilonGreedy|Boltzmann|GaussianNoise|OrnsteinUhlenbeck"):
+        with pytest.raises(ValueError, match=r"(EpsilonGreedy|Boltzmann|GaussianNoise)\.|OrnsteinUhlenbeck"):
             make()

@@ -1,6 +1,5 @@
 """What Q-learners over finitely many actions share: the network, its slow copy, exploration, a diagnostic."""
 
-import copy
 from abc import ABC
 from collections.abc import Iterator
 from typing import Any
@@ -14,9 +13,9 @@ from lit_rl.batch import Observation, Transition, unstack
 from lit_rl.data.episodes import EpisodeResults, Episodes
 from lit_rl.envs.recipe import Env
 from lit_rl.functional.action_values import legal_values
-from lit_rl.functional.targets import hard_update, polyak_update
 from lit_rl.metrics.overestimation import overestimation
-from lit_rl.nn.q_network import QNetwork, TargetNetwork
+from lit_rl.nn.q_network import QNetwork, TargetUpdate
+from lit_rl.nn.targets import TargetNetwork
 from lit_rl.optimizer import Optimizer
 from lit_rl.policies.action_values import ActionValuePolicy
 from lit_rl.policies.exploration import Exploration
@@ -41,7 +40,7 @@ class ActionValueAgent(Agent, ABC):
         optimizer: Optimizer,
         gamma: float,
         exploration: Exploration,
-        target: TargetNetwork | None,
+        target: TargetUpdate | None,
         evaluation: Episodes,
     ) -> None:
         super().__init__(env, data, optimizer, gamma, evaluation)
@@ -51,8 +50,7 @@ class ActionValueAgent(Agent, ABC):
             name = type(self).__name__
             raise ValueError(f"{name} learns from single transitions and its net has a memory: use a body without one")
         if target is not None:
-            self.q_target = copy.deepcopy(self.q).requires_grad_(False)
-            self.has_buffers = any(True for _ in self.q_target.buffers())
+            self.q_target = TargetNetwork(self.q)
 
     def build_policy(self, net: QNetwork, exploration: Exploration) -> ActionValuePolicy:
         """What acts: by default with one output for each action."""
@@ -79,14 +77,8 @@ class ActionValueAgent(Agent, ABC):
 
     def after_update(self) -> None:
         """θ⁻ follows θ."""
-        if self.target is None:
-            return
-        if self.target.tau < 1:
-            polyak_update(self.q_target.parameters(), self.q.parameters(), self.target.tau)
-        elif self.updates % self.target.every == 0:
-            hard_update(self.q_target.parameters(), self.q.parameters())
-        if self.has_buffers:
-            hard_update(self.q_target.buffers(), self.q.buffers())
+        if self.target is not None and (self.target.tau < 1 or self.updates % self.target.every == 0):
+            self.q_target.follow(self.target.tau)
 
     def schedules(self) -> dict[str, float]:
         """The level of exploration."""

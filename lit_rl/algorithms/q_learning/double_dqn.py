@@ -20,7 +20,7 @@ from lit_rl.data.episodes import Episodes
 from lit_rl.data.replay import Replay, Transitions
 from lit_rl.envs.recipe import Env
 from lit_rl.functional.action_values import chosen, double_q_target
-from lit_rl.nn.q_network import QNetwork, TargetNetwork
+from lit_rl.nn.q_network import QNetwork, TargetUpdate
 from lit_rl.optimizer import Optimizer
 from lit_rl.policies.exploration import EpsilonGreedy, Exploration
 from lit_rl.policies.network import legal_actions
@@ -35,7 +35,7 @@ def double_td_error(
     evaluating_q: Float[Tensor, "B A"],
     next_mask: Bool[Tensor, "B A"] | None = None,
 ) -> Float[Tensor, " B"]:
-    """q(s, a) − y per sample, (1)-(2). ``discount`` is γⁿ(1 − terminated); no gradient reaches the successor's values."""
+    """q(s, a) − y per sample, (1)-(2). ``discount`` is γⁿ(1 − terminated); no gradient reaches the target."""
     target = double_q_target(reward, discount, selecting_q.detach(), evaluating_q.detach(), next_mask)
     return chosen(q, action) - target
 
@@ -56,7 +56,7 @@ class DoubleDQN(ActionValueAgent):
     """
 
     action_spaces = ("Discrete",)
-    target: TargetNetwork
+    target: TargetUpdate
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class DoubleDQN(ActionValueAgent):
         optimizer: Optimizer = Optimizer(lr=2.5e-4, max_grad_norm=10.0),
         gamma: float = 0.99,
         exploration: Exploration = EpsilonGreedy(),
-        target: TargetNetwork = TargetNetwork(),
+        target: TargetUpdate = TargetUpdate(),
         huber_delta: float = 1.0,
         evaluation: Episodes = Episodes(),
     ) -> None:

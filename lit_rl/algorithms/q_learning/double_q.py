@@ -22,7 +22,7 @@ from lit_rl.batch import Transition
 from lit_rl.data.episodes import Episodes
 from lit_rl.data.replay import Replay, Transitions
 from lit_rl.envs.recipe import Env
-from lit_rl.nn.q_network import QNetwork, TargetNetwork
+from lit_rl.nn.q_network import QNetwork, TargetUpdate
 from lit_rl.optimizer import Optimizer
 from lit_rl.policies.action_values import TwoEstimatorPolicy
 from lit_rl.policies.exploration import EpsilonGreedy, Exploration
@@ -67,7 +67,7 @@ class DoubleQ(ActionValueAgent):
         optimizer: Optimizer = Optimizer(lr=2.5e-4, max_grad_norm=10.0),
         gamma: float = 0.99,
         exploration: Exploration = EpsilonGreedy(),
-        target: TargetNetwork = TargetNetwork(),
+        target: TargetUpdate = TargetUpdate(),
         evaluation: Episodes = Episodes(),
     ) -> None:
         super().__init__(env, data, net, optimizer, gamma, exploration, target, evaluation)
@@ -92,7 +92,7 @@ class DoubleQ(ActionValueAgent):
         network = self.policy.estimators[learning]
         q = network(batch.obs)
         with torch.no_grad():
-            own, other = (self.q_target[i](batch.next_obs) for i in (learning, 1 - learning))
+            own, other = (self.q_target.slow[i](batch.next_obs) for i in (learning, 1 - learning))
         loss = double_q_loss(q, batch.action, batch.reward, batch.discount, own, other, legal_actions(batch.next_obs))
         error = (2 * loss.detach()).sqrt()
         self.experience.learnt(batch.index, error)

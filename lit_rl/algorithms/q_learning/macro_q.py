@@ -25,7 +25,7 @@ from lit_rl.data.windows import Window, WindowReplay
 from lit_rl.envs.recipe import Env
 from lit_rl.functional.action_values import chosen
 from lit_rl.functional.multi_step import multi_step_target
-from lit_rl.nn.q_network import QNetwork, TargetNetwork
+from lit_rl.nn.q_network import QNetwork, TargetUpdate
 from lit_rl.optimizer import Optimizer
 from lit_rl.policies.action_values import MacroActionPolicy
 from lit_rl.policies.exploration import EpsilonGreedy, Exploration
@@ -86,7 +86,7 @@ class MacroQ(ActionValueAgent):
         optimizer: Optimizer = Optimizer(lr=2.5e-4, max_grad_norm=10.0),
         gamma: float = 0.99,
         exploration: Exploration = EpsilonGreedy(),
-        target: TargetNetwork = TargetNetwork(),
+        target: TargetUpdate = TargetUpdate(),
         huber_delta: float = 1.0,
         evaluation: Episodes = Episodes(),
     ) -> None:

@@ -29,7 +29,7 @@ from lit_rl.data.windows import Window, WindowReplay
 from lit_rl.envs.recipe import Env
 from lit_rl.functional.action_values import chosen, epsilon_greedy_probabilities, legal_values
 from lit_rl.functional.multi_step import multi_step_target, trace_coefficient, traced_target
-from lit_rl.nn.q_network import QNetwork, TargetNetwork
+from lit_rl.nn.q_network import QNetwork, TargetUpdate
 from lit_rl.optimizer import Optimizer
 from lit_rl.policies.exploration import EpsilonGreedy, Exploration
 from lit_rl.policies.network import legal_actions
@@ -101,7 +101,7 @@ class NStepDQN(ActionValueAgent):
         optimizer: Optimizer = Optimizer(lr=2.5e-4, max_grad_norm=10.0),
         gamma: float = 0.99,
         exploration: Exploration = EpsilonGreedy(),
-        target: TargetNetwork = TargetNetwork(),
+        target: TargetUpdate = TargetUpdate(),
         correction: Correction = "retrace",
         lam: float = 1.0,
         target_epsilon: float = 0.0,
