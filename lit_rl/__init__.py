@@ -12,6 +12,9 @@ __version__ = "0.1.0"
 AGENTS = {
     "DQN": "lit_rl.algorithms.q_learning.dqn",
     "DoubleDQN": "lit_rl.algorithms.q_learning.double_dqn",
+    "QLearning": "lit_rl.algorithms.q_learning.q_learning",
+    "Sarsa": "lit_rl.algorithms.q_learning.sarsa",
+    "ResidualQ": "lit_rl.algorithms.q_learning.residual_q",
     "DoubleQ": "lit_rl.algorithms.q_learning.double_q",
     "NStepDQN": "lit_rl.algorithms.q_learning.n_step_dqn",
     "MacroQ": "lit_rl.algorithms.q_learning.macro_q",
@@ -72,6 +75,9 @@ if TYPE_CHECKING:
     from lit_rl.algorithms.q_learning.macro_q import MacroQ as MacroQ
     from lit_rl.algorithms.q_learning.n_step_dqn import NStepDQN as NStepDQN
     from lit_rl.algorithms.q_learning.naf import NAF as NAF
+    from lit_rl.algorithms.q_learning.q_learning import QLearning as QLearning
+    from lit_rl.algorithms.q_learning.residual_q import ResidualQ as ResidualQ
+    from lit_rl.algorithms.q_learning.sarsa import Sarsa as Sarsa
     from lit_rl.data.episodes import Episodes as Episodes
     from lit_rl.data.priority import Prioritized as Prioritized
     from lit_rl.data.replay import Replay as Replay

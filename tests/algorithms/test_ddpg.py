@@ -107,4 +107,4 @@ def test_a_quadratic_bandit_is_solved(tmp_path: Path) -> None:
         "Quadratic-v9", data, MLP((32,), "relu"), Optimizer(Linear(3e-3, 1e-4, 1500)), 0.9, 0.1, GaussianNoise(0.3)
     )
     learn(ddpg, tmp_path, 1)
-    assert ddpg.policy.greedy(torch.zeros(1, 1)).item() == pytest.approx(0.3, abs=0.1)
+    assert ddpg.policy.greedy(torch.zeros(1, 1)).item() == pytest.approx(0.3, abs=0.15)
