@@ -14,6 +14,7 @@ from lit_rl import (
     DoubleQ,
     Env,
     EpsilonGreedy,
+    Linear,
     QLearning,
     QNetwork,
     Replay,

@@ -19,7 +19,7 @@ def agent(eta: float, **changes) -> ResidualQ:
 
 
 def test_the_step_by_hand() -> None:
-    """d = 1 − 3 − 0.9·4 = −5.6: q(2, 1) moves by ½·5.6, the best successor's by −½·η·0.9·5.6. A terminal step moves one."""
+    """d = 1 − 3 − 0.9·4 = −5.6: q(2, 1) moves by ½·5.6, the successor's best by −½·η·0.9·5.6."""
     table = agent(0.5)
     with torch.no_grad():
         table.policy.head.weight[1, 2], table.policy.head.weight[3, 5] = 1.0, 4.0  # weight [A, S]
@@ -72,7 +72,7 @@ def descend(weights: list[float], eta: float = 1.0, gamma: float = 0.9) -> np.nd
 
 
 def test_the_bias_of_a_single_successor() -> None:
-    """Formula sheet 6.3b: (.45, .776, .224) with on-policy weights, (.45, .856, .144) with equal ones, not (.45, 1, 0)."""
+    """Formula sheet 6.3b: with on-policy weights, with equal ones, and what is true."""
     np.testing.assert_allclose(descend([1, 0.5, 0.5]), [0.45, 0.776, 0.224], atol=1e-3)
     np.testing.assert_allclose(descend([1, 1, 1]), [0.45, 0.856, 0.144], atol=1e-3)
     np.testing.assert_allclose(descend([1, 1, 1], eta=0.0), [0.45, 1, 0], atol=1e-3)
