@@ -4,16 +4,15 @@ from abc import ABC
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
 from lit_rl.agent import Agent
+from lit_rl.algorithms.q_learning.diagnostics import log_overestimation
 from lit_rl.batch import Observation, Transition, unstack
 from lit_rl.data.episodes import EpisodeResults, Episodes
 from lit_rl.envs.recipe import Env
 from lit_rl.functional.action_values import legal_values
-from lit_rl.metrics.overestimation import overestimation
 from lit_rl.nn.q_network import QNetwork, TargetUpdate
 from lit_rl.nn.targets import TargetNetwork
 from lit_rl.optimizer import Optimizer
@@ -92,8 +91,4 @@ class ActionValueAgent(Agent, ABC):
     def validation_step(self, batch: EpisodeResults, batch_idx: int) -> None:
         """Also log the overestimation."""
         super().validation_step(batch, batch_idx)
-        with torch.no_grad():
-            values = overestimation(
-                self.state_value, batch.first_obs, batch.discounted, batch.final_obs, batch.final_discount
-            )
-        self.log_dict({f"val/{k}": v for k, v in values.items()}, sync_dist=True, batch_size=1, on_epoch=True)
+        log_overestimation(self, self.state_value, batch)

@@ -20,11 +20,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lit_rl.agent import Agent
+from lit_rl.algorithms.q_learning.diagnostics import log_overestimation
 from lit_rl.batch import Observation, Transition, unstack
 from lit_rl.data.episodes import EpisodeResults, Episodes
 from lit_rl.data.replay import Replay, Transitions
 from lit_rl.envs.recipe import Env
-from lit_rl.metrics.overestimation import overestimation
 from lit_rl.nn.body import MLP, Body
 from lit_rl.nn.mlp import POLICY_GAIN, linear_head
 from lit_rl.nn.targets import TargetNetwork
@@ -140,8 +140,4 @@ class NAF(Agent):
     def validation_step(self, batch: EpisodeResults, batch_idx: int) -> None:
         """Also log the overestimation."""
         super().validation_step(batch, batch_idx)
-        with torch.no_grad():
-            values = overestimation(
-                self.state_value, batch.first_obs, batch.discounted, batch.final_obs, batch.final_discount
-            )
-        self.log_dict({f"val/{k}": v for k, v in values.items()}, sync_dist=True, batch_size=1, on_epoch=True)
+        log_overestimation(self, self.state_value, batch)
