@@ -7,7 +7,7 @@ from gymnasium import spaces
 from torch import nn
 
 from lit_rl.nn.body import Body
-from lit_rl.nn.flatten import Flatten
+from lit_rl.nn.flatten import Flatten, leaves
 from lit_rl.nn.network import Network
 
 
@@ -24,12 +24,12 @@ class Table(Body):
     initial: float = 0.0
 
     def build(self, space: gymnasium.Space) -> Network:
-        """Observations [...] of a Discrete space → one-hot [..., S].
+        """Observations [...] of a Discrete space, perhaps with legal actions beside them, → one-hot [..., S].
 
         Raises:
             ValueError: another space.
         """
-        if not isinstance(space, spaces.Discrete):
+        if [type(leaf) for _, leaf in leaves(space)] != [spaces.Discrete]:
             raise ValueError(f"Table wants a Discrete observation, not {space}: use MLP")
         encoder = Flatten(space)
         return Network(encoder, nn.Sequential(), encoder.out_features)

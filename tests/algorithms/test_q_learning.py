@@ -87,6 +87,17 @@ def test_optimism_is_where_the_table_begins() -> None:
         QLearning("CartPole-v1")
 
 
+def test_a_table_reads_past_the_legal_actions() -> None:
+    """Taxi names them: the observation is a dict of the state and the mask, and an illegal action is never best."""
+    taxi = QLearning(Env("Taxi-v4"), exploration=EpsilonGreedy(1.0))
+    assert isinstance(taxi.env.observation_space, spaces.Dict) and taxi.policy.head.weight.shape == (6, 500)
+    taxi.policy.refresh()
+    mask = np.array([[False, True, False, False, True, False]] * 40)
+    obs = {"observation": np.arange(40), "action_mask": mask}
+    act = taxi.policy.act(obs, np.zeros((40, 0), np.float32), np.random.default_rng(0))
+    assert set(act.action.tolist()) == {1, 4} and np.allclose(np.exp(act.log_prob), 0.5)
+
+
 def test_a_network_takes_the_same_step_as_a_table() -> None:
     """One-hot features and no hidden layer: with the bias held at 0 both are the same function."""
     table, network = agent(), agent(net=QNetwork(MLP(())))
