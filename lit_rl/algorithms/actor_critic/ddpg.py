@@ -12,6 +12,7 @@ Differs  Both losses descend in one backward: they reach disjoint parameters. In
          decay, and the action enters the first layer of the critic.
 """
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -84,7 +85,7 @@ class DDPG(Agent):
         body = net.build(self.env.observation_space)
         if body.state_size:
             raise ValueError("DDPG learns from single transitions and its net has a memory: use a body without one")
-        head = linear_head(body.out_features, int(torch.tensor(space.shape).prod()), POLICY_GAIN)
+        head = linear_head(body.out_features, math.prod(space.shape), POLICY_GAIN)
         self.policy = DeterministicPolicy(body, head, space, noise)
         self.critics = Critics(net, self.env.observation_space, space, 1)
         self.actor_target, self.critics_target = TargetNetwork(self.actor), TargetNetwork(self.critics)

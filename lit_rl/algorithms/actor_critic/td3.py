@@ -14,6 +14,7 @@ Differs  (4) descends in the same backward as (3), on the critics before that st
          for. σ̃ and c are in units of half the action's range. d = 1, σ̃ = 0 and one critic is DDPG.
 """
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -94,7 +95,7 @@ class TD3(Agent):
         body = net.build(self.env.observation_space)
         if body.state_size:
             raise ValueError("TD3 learns from single transitions and its net has a memory: use a body without one")
-        head = linear_head(body.out_features, int(torch.tensor(space.shape).prod()), POLICY_GAIN)
+        head = linear_head(body.out_features, math.prod(space.shape), POLICY_GAIN)
         self.policy = DeterministicPolicy(body, head, space, noise)
         self.critics = Critics(net, self.env.observation_space, space, critics)
         self.actor_target, self.critics_target = TargetNetwork(self.actor), TargetNetwork(self.critics)

@@ -12,6 +12,7 @@ Differs  L is lower triangular with an exponential diagonal, its logarithm clamp
          one body.
 """
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -40,12 +41,8 @@ def lower_triangular(entries: Float[Tensor, "B M"], dimensions: int) -> Float[Te
     row, column = torch.tril_indices(dimensions, dimensions, device=entries.device)
     diagonal = entries.clamp(LOG_DIAGONAL_MIN, LOG_DIAGONAL_MAX).exp()
     values = torch.where(row == column, diagonal, entries)
-    return entries.new_zeros(len(entries), dimensions, dimensions).index_put((slice_of(entries), row, column), values)
-
-
-def slice_of(entries: Tensor) -> Tensor:
-    """Row numbers [B, 1]."""
-    return torch.arange(len(entries), device=entries.device)[:, None]
+    batch = torch.arange(len(entries), device=entries.device)[:, None]
+    return entries.new_zeros(len(entries), dimensions, dimensions).index_put((batch, row, column), values)
 
 
 def normalized_advantage_q(
@@ -91,7 +88,7 @@ class NAF(Agent):
         assert isinstance(space, spaces.Box)
         self.require(space.is_bounded(), "env", self.env.id, f"NAF needs a bounded Box; it has {space}")
         self.require(0 < tau <= 1, "tau", tau, "the weight of the new parameters lies in (0, 1]")
-        self.tau, self.dimensions = tau, int(torch.tensor(space.shape).prod())
+        self.tau, self.dimensions = tau, math.prod(space.shape)
         body = net.build(self.env.observation_space)
         if body.state_size:
             raise ValueError("NAF learns from single transitions and its net has a memory: use a body without one")

@@ -41,7 +41,7 @@ def residual_loss(
 ) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
     """A function whose gradient is that of (2), per sample, and d of (1).
 
-    Its value is d² (1 + η)/2 less a constant part, not ½ d²; only its slope means something.
+    Only its slope means something: d counts as a constant in it.
     """
     best = legal_values(next_q, next_mask).argmax(-1)
     value, following = chosen(q, action), discount * chosen(next_q, best)
