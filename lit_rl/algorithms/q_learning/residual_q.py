@@ -70,7 +70,7 @@ class ResidualQ(ActionValueAgent):
         env: Env | str,
         data: Rollouts = Rollouts(steps=1, rollouts_per_batch=100),
         net: QNetwork = QNetwork(Table()),
-        optimizer: Optimizer = Optimizer(lr=0.1, name="sgd"),
+        optimizer: Optimizer = Optimizer(lr=0.01, name="sgd"),
         gamma: float = 0.99,
         eta: float = 0.5,
         exploration: Exploration = EpsilonGreedy(0.1),

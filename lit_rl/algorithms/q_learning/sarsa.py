@@ -75,7 +75,7 @@ class Sarsa(ActionValueAgent):
         env: Env | str,
         data: Rollouts = Rollouts(steps=8, rollouts_per_batch=20),
         net: QNetwork = QNetwork(Table()),
-        optimizer: Optimizer = Optimizer(lr=0.1, name="sgd"),
+        optimizer: Optimizer = Optimizer(lr=0.01, name="sgd"),
         gamma: float = 0.99,
         exploration: Exploration = EpsilonGreedy(0.1),
         expected: bool = False,
