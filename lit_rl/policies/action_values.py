@@ -75,7 +75,8 @@ class TwoEstimatorPolicy(ActionValuePolicy):
     head: "Sum"
 
     def __init__(self, one: nn.Sequential, other: nn.Sequential, exploration: Exploration) -> None:
-        super().__init__(Pair(one[0], other[0]), Sum(one[1], other[1]), exploration)
+        bodies = Pair(one[0], other[0])  # type: ignore[arg-type]
+        super().__init__(bodies, Sum(one[1], other[1]), exploration)
 
     def refresh(self) -> None:
         """Both networks through numpy, where they can be."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lit_rl.agent import Agent
 from lit_rl.algorithms.q_learning.diagnostics import log_overestimation
-from lit_rl.batch import Observation, Transition, unstack
+from lit_rl.batch import Observation, unstack
 from lit_rl.data.episodes import EpisodeResults, Episodes
 from lit_rl.envs.recipe import Env
 from lit_rl.functional.action_values import legal_values
@@ -68,8 +68,8 @@ class ActionValueAgent(Agent, ABC):
         """q(s, ·; θ), the network of the policy; what ``q_target`` is a copy of."""
         return nn.Sequential(self.policy.body, self.policy.head)
 
-    def minibatches(self, data: Transition) -> Iterator[Any]:
-        """One per update; all of them count in the normaliser, where there is one."""
+    def minibatches(self, data: Any) -> Iterator[Any]:
+        """One of the Transitions [K, B] per update; all of them count in the normaliser, where there is one."""
         if len(data.reward):
             self.policy.body.update_statistics(data.obs)
         yield from unstack(data)

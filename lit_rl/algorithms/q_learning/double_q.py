@@ -92,7 +92,8 @@ class DoubleQ(ActionValueAgent):
         network = self.policy.estimators[learning]
         q = network(batch.obs)
         with torch.no_grad():
-            own, other = (self.q_target.slow[i](batch.next_obs) for i in (learning, 1 - learning))
+            slow = list(self.q_target.slow.children())
+            own, other = (slow[i](batch.next_obs) for i in (learning, 1 - learning))
         loss = double_q_loss(q, batch.action, batch.reward, batch.discount, own, other, legal_actions(batch.next_obs))
         error = (2 * loss.detach()).sqrt()
         self.experience.learnt(batch.index, error)
