@@ -10,19 +10,24 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 AGENTS = {
-    "DQN": "lit_rl.algorithms.q_learning.dqn",
+    "A2C": "lit_rl.algorithms.actor_critic.a2c",
+    "BatchActorCritic": "lit_rl.algorithms.actor_critic.actor_critic",
+    "DDPG": "lit_rl.algorithms.actor_critic.ddpg",
     "DoubleDQN": "lit_rl.algorithms.q_learning.double_dqn",
-    "QLearning": "lit_rl.algorithms.q_learning.q_learning",
-    "Sarsa": "lit_rl.algorithms.q_learning.sarsa",
-    "ResidualQ": "lit_rl.algorithms.q_learning.residual_q",
     "DoubleQ": "lit_rl.algorithms.q_learning.double_q",
-    "NStepDQN": "lit_rl.algorithms.q_learning.n_step_dqn",
+    "DQN": "lit_rl.algorithms.q_learning.dqn",
     "MacroQ": "lit_rl.algorithms.q_learning.macro_q",
     "NAF": "lit_rl.algorithms.q_learning.naf",
-    "DDPG": "lit_rl.algorithms.actor_critic.ddpg",
-    "TD3": "lit_rl.algorithms.actor_critic.td3",
+    "NStepDQN": "lit_rl.algorithms.q_learning.n_step_dqn",
+    "OffPolicyGradient": "lit_rl.algorithms.policy_gradient.off_policy_gradient",
+    "OnlineActorCritic": "lit_rl.algorithms.actor_critic.online_actor_critic",
     "PPO": "lit_rl.algorithms.policy_gradient.ppo",
+    "QLearning": "lit_rl.algorithms.q_learning.q_learning",
+    "REINFORCE": "lit_rl.algorithms.policy_gradient.reinforce",
+    "ResidualQ": "lit_rl.algorithms.q_learning.residual_q",
     "SAC": "lit_rl.algorithms.actor_critic.sac",
+    "Sarsa": "lit_rl.algorithms.q_learning.sarsa",
+    "TD3": "lit_rl.algorithms.actor_critic.td3",
 }
 """Every algorithm, by its public name: the module it lives in."""
 
@@ -30,11 +35,14 @@ RECIPES = {
     "Env": "lit_rl.envs.recipe",
     "Wrapper": "lit_rl.envs.recipe",
     "Rollouts": "lit_rl.data.rollouts",
+    "SimulatedRollouts": "lit_rl.data.simulator",
+    "WholeEpisodes": "lit_rl.data.whole_episodes",
     "Replay": "lit_rl.data.replay",
     "WindowReplay": "lit_rl.data.windows",
     "Prioritized": "lit_rl.data.priority",
     "Episodes": "lit_rl.data.episodes",
     "ActorCritic": "lit_rl.policies.actor_critic",
+    "Critic": "lit_rl.algorithms.actor_critic.actor_critic",
     "MLP": "lit_rl.nn.body",
     "CNN": "lit_rl.nn.body",
     "Recurrent": "lit_rl.nn.body",
@@ -65,10 +73,16 @@ _HOMES = (
 
 if TYPE_CHECKING:
     from lit_rl.agent import Agent as Agent
+    from lit_rl.algorithms.actor_critic.a2c import A2C as A2C
+    from lit_rl.algorithms.actor_critic.actor_critic import BatchActorCritic as BatchActorCritic
+    from lit_rl.algorithms.actor_critic.actor_critic import Critic as Critic
     from lit_rl.algorithms.actor_critic.ddpg import DDPG as DDPG
+    from lit_rl.algorithms.actor_critic.online_actor_critic import OnlineActorCritic as OnlineActorCritic
     from lit_rl.algorithms.actor_critic.sac import SAC as SAC
     from lit_rl.algorithms.actor_critic.td3 import TD3 as TD3
+    from lit_rl.algorithms.policy_gradient.off_policy_gradient import OffPolicyGradient as OffPolicyGradient
     from lit_rl.algorithms.policy_gradient.ppo import PPO as PPO
+    from lit_rl.algorithms.policy_gradient.reinforce import REINFORCE as REINFORCE
     from lit_rl.algorithms.q_learning.double_dqn import DoubleDQN as DoubleDQN
     from lit_rl.algorithms.q_learning.double_q import DoubleQ as DoubleQ
     from lit_rl.algorithms.q_learning.dqn import DQN as DQN
@@ -82,6 +96,8 @@ if TYPE_CHECKING:
     from lit_rl.data.priority import Prioritized as Prioritized
     from lit_rl.data.replay import Replay as Replay
     from lit_rl.data.rollouts import Rollouts as Rollouts
+    from lit_rl.data.simulator import SimulatedRollouts as SimulatedRollouts
+    from lit_rl.data.whole_episodes import WholeEpisodes as WholeEpisodes
     from lit_rl.data.windows import WindowReplay as WindowReplay
     from lit_rl.envs.allow import allow as allow
     from lit_rl.envs.recipe import Env as Env

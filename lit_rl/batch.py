@@ -10,7 +10,7 @@ A     discrete actions, or dimensions of a continuous action
 D     features
 K     updates, the leading axis of stacked minibatches
 E     members of an ensemble
-M     episodes that ended inside a rollout
+M     episodes that ended inside a rollout, or whole episodes side by side
 ====  =====================================================================
 
 Two names, always: ``terminated`` (the world ended: no value beyond, it cuts the bootstrap) and
@@ -52,6 +52,16 @@ class Rollout(NamedTuple):
     def done(self) -> Tensor:
         """Where an episode ended [T, N] bool, for whatever reason."""
         return self.terminated | self.truncated
+
+
+class Trajectories(NamedTuple):
+    """M whole episodes in columns, each from its first step to its last; behind that it is padded."""
+
+    obs: Observation  # [T, M, ...], T steps of the longest
+    action: Tensor  # [T, M] or [T, M, A]
+    log_prob: Tensor  # [T, M], of the behaviour policy at the time of acting
+    reward: Tensor  # [T, M], 0 where padded
+    mask: Tensor  # [T, M] bool, the steps that were taken
 
 
 class Transition(NamedTuple):

@@ -46,5 +46,7 @@ class Optimizer:
         if self.name == "adam":
             return torch.optim.Adam(parameters, lr=lr, eps=self.eps, weight_decay=self.weight_decay, fused=True)
         if self.name == "rmsprop":
-            return torch.optim.RMSprop(parameters, lr=lr, alpha=0.99, eps=self.eps, weight_decay=self.weight_decay)
+            return torch.optim.RMSprop(
+                parameters, lr=lr, alpha=0.99, eps=self.eps, weight_decay=self.weight_decay, foreach=True
+            )
         return torch.optim.SGD(parameters, lr=lr, weight_decay=self.weight_decay)

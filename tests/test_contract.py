@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, seed_everything
 import lit_rl
 from lit_rl.agent import Agent
 from lit_rl.data.rollouts import Rollouts
+from lit_rl.data.whole_episodes import WholeEpisodes
 from lit_rl.envs.recipe import Env
 from lit_rl.policies.network import NetworkPolicy
 from tests.tiny import ENVS, PAIRS, AtEnd, differences, everything, tiny, trainer
@@ -46,7 +47,8 @@ def test_learns_and_counts(name: str, space: str, tmp_path: Path) -> None:
     before = {key: value.detach().clone() for key, value in agent.named_parameters()}
     state = fitted(agent, tmp_path)
     rounds = 5 if isinstance(agent.data, Rollouts) else 40
-    assert agent.env_steps == 80 == agent.data.env_steps_per_epoch(2)
+    assert agent.data.env_steps_per_epoch(2) == 80
+    assert agent.env_steps == 80 or (isinstance(agent.data, WholeEpisodes) and agent.env_steps > 80)
     assert (
         agent.updates == (rounds * agent.epochs if name == "PPO" else 30)
         if name in ("PPO", "DQN", "SAC")
@@ -58,7 +60,7 @@ def test_learns_and_counts(name: str, space: str, tmp_path: Path) -> None:
     assert all(p.grad is None for p in agent.parameters() if not p.requires_grad)
     learnt = {id(p) for group in agent.optimizer.build(agent.parameter_groups()).param_groups for p in group["params"]}
     assert learnt == {id(p) for p in agent.parameters() if p.requires_grad}
-    assert state["counters"] == (80, agent.updates)
+    assert state["counters"] == (agent.env_steps, agent.updates)
 
 
 @each_pair
@@ -165,8 +167,9 @@ def test_resumes_bit_for_bit(name: str, tmp_path: Path) -> None:
 @each_agent
 def test_resumes_where_the_last_batch_is_shorter(name: str, tmp_path: Path) -> None:
     """5 rounds in batches of 2, 2, 1: a resumed epoch must know which batch it is in."""
-    field = {"rollouts_per_batch": 2} if name == "PPO" else {"steps_per_batch": 30}
-    if set(field) <= set(vars(tiny(name).data)):
+    data = tiny(name).data
+    field = {"rollouts_per_batch": 2} if isinstance(data, Rollouts) else {"steps_per_batch": 30}
+    if set(field) <= set(vars(data)):
         check_resume(name, tmp_path, epochs=1, data=field)
 
 
@@ -235,8 +238,9 @@ def test_a_test_run_leaves_nothing_to_resume(name: str, tmp_path: Path) -> None:
     other = tiny(name)
     trainer(tmp_path).test(other, ckpt_path=str(save.paths[0]), verbose=False)
     assert other._saved is None
+    once = other.env_steps
     fitted(other, tmp_path)
-    assert other.env_steps == 160, "counters go on with the weights"
+    assert other.env_steps >= once + 80, "counters go on with the weights"
 
 
 @each_agent

@@ -12,9 +12,11 @@ from lightning.pytorch import Callback
 
 import lit_rl
 from lit_rl.agent import Agent
+from lit_rl.algorithms.actor_critic.actor_critic import Critic
 from lit_rl.data.episodes import Episodes
 from lit_rl.data.replay import Replay
 from lit_rl.data.rollouts import Rollouts
+from lit_rl.data.whole_episodes import WholeEpisodes
 from lit_rl.data.windows import WindowReplay
 from lit_rl.envs.recipe import Env
 from lit_rl.nn.body import MLP
@@ -30,6 +32,7 @@ ENVS = {
 }
 SMALL = {
     Rollouts: Rollouts(steps=8, steps_per_epoch=80),  # 5 rounds of 16
+    WholeEpisodes: WholeEpisodes(episodes_per_env=2, steps_per_epoch=80, steps_per_batch=20),
     Replay: Replay(capacity=60, batch_size=4, replay_ratio=0.5, warmup=20, steps_per_epoch=80, steps_per_batch=16),
     WindowReplay: WindowReplay(
         60, batch_size=4, replay_ratio=0.5, warmup=20, steps_per_epoch=80, steps_per_batch=16, window=2
@@ -37,6 +40,7 @@ SMALL = {
     ActorCritic: ActorCritic(MLP((8,))),
     MLP: MLP((8,), "relu"),
     QNetwork: QNetwork(MLP((8,), "relu")),
+    Critic: Critic(updates=2),
     Episodes: Episodes(2, max_steps=20),
 }
 PAIRS = [(name, space) for name in lit_rl.AGENTS for space in getattr(lit_rl, name).action_spaces]
@@ -48,6 +52,8 @@ def tiny(name: str, space: str | None = None, num_envs: int = 2, env: Env | None
     arguments: dict[str, Any] = {"env": env or Env(ENVS[space or kind.action_spaces[0]], num_envs=num_envs)}
     for parameter in inspect.signature(kind).parameters.values():
         small = SMALL.get(type(parameter.default))
+        if isinstance(small, Rollouts):
+            small = replace(small, steps=min(small.steps, parameter.default.steps))  # one step at a time stays so
         if small is not None:
             arguments[parameter.name] = small
     arguments["data"] = replace(arguments["data"], **changes.pop("data", {}))

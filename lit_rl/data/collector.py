@@ -7,10 +7,12 @@ import numpy as np
 import torch
 
 from lit_rl.batch import Rollout
-from lit_rl.data.arrays import assign, empty, join, tensors
+from lit_rl.data.arrays import assign, empty, join, take, tensors
 from lit_rl.envs.spaces import clipping
 from lit_rl.envs.vector import VectorEnv
 from lit_rl.policies.policy import Policy
+
+STRIDE = 8  # steps between two looks at whether all episodes are over
 
 
 class Collector:
@@ -27,7 +29,7 @@ class Collector:
         self._obs: Any = None  # [N, ...]
         self._state = np.zeros((self.num_envs, policy.state_size), np.float32)
         self._episode_step = np.zeros(self.num_envs, np.int32)
-        self._clip = clipping(envs.action_space)
+        self.clip = clipping(envs.action_space)
 
     def collect(self, steps: int, policy: Policy | None = None) -> Rollout:
         """Take ``steps`` steps in every environment with ``policy`` (the collector's own by default).
@@ -57,7 +59,7 @@ class Collector:
             action[t] = act.action
             log_prob[t] = act.log_prob
             episode_step[t] = self._episode_step
-            step = self.envs.step(self._clip(act.action))
+            step = self.envs.step(self.clip(act.action))
             reward[t] = step.reward
             terminated[t] = step.terminated
             truncated[t] = step.truncated
@@ -87,6 +89,29 @@ class Collector:
             version=np.array(version),
         )
 
+    def collect_episodes(self, per_env: int) -> Rollout:
+        """Play ``per_env`` whole episodes in every environment, from fresh starts, all by the policy of the moment.
+
+        What an environment does after its own last episode, while others still play, is in the rollout but is no
+        episode of it: the first to finish would be the short ones, and their return no fair sample.
+
+        Returns:
+            A :class:`Rollout` [T, N] in which only those episodes end: ``per_env`` · N places in ``final_index``.
+        """
+        if self._episode_step.any():
+            self._obs = self.envs.restart()
+            self._state = np.zeros_like(self._state)
+            self._episode_step[:] = 0
+        pieces, ended = [], np.zeros(self.num_envs, np.int64)
+        while ended.min() < per_env:
+            pieces.append(self.collect(STRIDE))
+            ended += (pieces[-1].terminated | pieces[-1].truncated).sum(0)  # type: ignore[call-overload]
+        rollout = _one_after_the_other(pieces)
+        env = np.asarray(rollout.final_index) % self.num_envs
+        earlier = np.array([(env[:place] == n).sum() for place, n in enumerate(env)])  # episodes of the same env
+        kept = earlier < per_env
+        return rollout._replace(final_index=rollout.final_index[kept], final_obs=take(rollout.final_obs, kept))
+
     def snapshot(self) -> dict[str, Any]:
         """All that :meth:`restore` needs, as tensors and plain Python."""
         return {
@@ -106,6 +131,33 @@ class Collector:
     def close(self) -> None:
         """End the environments."""
         self.envs.close()
+
+
+def _one_after_the_other(pieces: list[Rollout]) -> Rollout:
+    """Consecutive rollouts [Tᵢ, N] of arrays as one [Σ Tᵢ, N]."""
+    if len(pieces) == 1:
+        return pieces[0]
+    joined = {name: np.concatenate([getattr(piece, name) for piece in pieces]) for name in _BY_STEP}
+    first = np.cumsum([0, *(piece.reward.size for piece in pieces[:-1])])  # type: ignore[misc]
+    steps = [take(piece.obs, slice(0, len(piece.reward))) for piece in pieces]
+    rollout: Callable[..., Rollout] = Rollout  # its fields hold arrays
+    return rollout(
+        obs=_concatenate([*steps, take(pieces[-1].obs, slice(-1, None))]),
+        final_obs=_concatenate([piece.final_obs for piece in pieces]),
+        final_index=np.concatenate([at + piece.final_index for at, piece in zip(first, pieces, strict=True)]),
+        state=pieces[0].state,
+        version=pieces[0].version,
+        **joined,
+    )
+
+
+_BY_STEP = ("action", "log_prob", "reward", "terminated", "truncated", "episode_step")
+
+
+def _concatenate(pieces: list[Any]) -> Any:
+    if isinstance(pieces[0], dict):
+        return {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
+    return np.concatenate(pieces)
 
 
 def as_tensors(rollout: Rollout) -> Rollout:

@@ -35,8 +35,7 @@ class Rounds:
     def draw(self, batch_idx: int) -> Iterator[Round]:
         """The rounds of batch ``batch_idx`` of an epoch. A resumed epoch begins its iterator anew: only the
         trainer knows which batch this is."""
-        for _ in range(self._experience.rounds_in(batch_idx)):
-            round_ = self._experience.next_round()
+        for round_ in self._experience.rounds(batch_idx):
             yield round_ if self._device is None else Round(to_device(round_.data, self._device), round_.env_steps)
 
     def to(self, device: torch.device, **_: Any) -> "Rounds":
@@ -72,6 +71,11 @@ class Experience(IterableDataset, ABC):
     def rounds_in(self, batch_idx: int) -> int:
         """Rounds of one batch: the last of an epoch may have fewer."""
         return min(self._rounds_per_batch, self._rounds_per_epoch - batch_idx * self._rounds_per_batch)
+
+    def rounds(self, batch_idx: int) -> Iterator[Round]:
+        """The rounds of one batch, each collected when it is asked for."""
+        for _ in range(self.rounds_in(batch_idx)):
+            yield self.next_round()
 
     def learnt(self, index: Tensor, td_error: Tensor) -> None:
         """Rows [B] have just been learnt from, with these TD errors [B]; a prioritised memory takes note."""

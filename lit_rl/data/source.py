@@ -54,6 +54,19 @@ class Source:
         self.statistics.update(rollout)
         return rollout
 
+    @property
+    def collector(self) -> Collector:
+        """The collector in this process; there is none with workers."""
+        assert self._collector is not None
+        return self._collector
+
+    def collect_episodes(self, per_env: int) -> Rollout:
+        """Whole episodes, see :meth:`Collector.collect_episodes`; there are no workers then."""
+        self.statistics.begin_anew()
+        rollout = self.collector.collect_episodes(per_env)
+        self.statistics.update(rollout)
+        return rollout
+
     def summary(self) -> dict[str, float]:
         """Returns and lengths of finished episodes; with workers also the lag, in updates."""
         return self.statistics.summary() | ({} if self._workers is None else {"lag": float(self.lag)})

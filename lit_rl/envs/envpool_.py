@@ -41,6 +41,10 @@ class EnvPoolEnv(VectorEnv):
         self.obs = self._checked(obs, np.zeros(self.num_envs, np.float32))
         return copy(self.obs)
 
+    def restart(self) -> Observations:
+        """Start new episodes everywhere."""
+        return self.reset()
+
     def step(self, action: Array) -> VectorStep:
         """One step of all, see :class:`VectorEnv`."""
         if self.obs is None:

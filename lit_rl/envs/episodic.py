@@ -70,6 +70,14 @@ class EpisodicEnv(VectorEnv):
         self._next_episodes(list(range(self.num_envs)), self.obs, set())
         return copy(self.obs)
 
+    def restart(self) -> Observations:
+        """Start the next episode everywhere."""
+        if self.obs is None:
+            return self.reset()
+        self.obs = self.guard.allocate(self.num_envs)
+        self._next_episodes(list(range(self.num_envs)), self.obs, set())
+        return copy(self.obs)
+
     def step(self, action: Array) -> VectorStep:
         """One step of all, see :class:`VectorEnv`."""
         if self.obs is None:

@@ -58,6 +58,13 @@ class NativeEnv(VectorEnv):
         self.obs = self._checked(obs, np.zeros(self.num_envs, np.float32))
         return copy(self.obs)
 
+    def restart(self) -> Observations:
+        """Start new episodes everywhere."""
+        if self.obs is None:
+            return self.reset()
+        self.obs = self._checked(self.env.reset()[0], np.zeros(self.num_envs, np.float32))
+        return copy(self.obs)
+
     def step(self, action: Array) -> VectorStep:
         """One step of all, see :class:`VectorEnv`."""
         if self.obs is None:

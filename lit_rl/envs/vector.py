@@ -38,6 +38,10 @@ class VectorEnv(ABC):
         """Start episode 0 everywhere. Returns the first observations [N, ...]."""
 
     @abstractmethod
+    def restart(self) -> Observations:
+        """Abandon the running episodes and start the next ones. Returns their first observations [N, ...]."""
+
+    @abstractmethod
     def step(self, action: Array) -> VectorStep:
         """Take ``action`` [N] or [N, A]. The arrays returned belong to the caller.
 

@@ -17,7 +17,7 @@ from lightning.pytorch import Callback, seed_everything
 
 from bench import minimal
 from bench.measure import Row, Sample, compare, timed
-from lit_rl import DQN, MLP, PPO, SAC, Agent, Env, Replay, Rollouts, Trainer
+from lit_rl import A2C, DQN, MLP, PPO, SAC, Agent, Env, Replay, Rollouts, Trainer
 from lit_rl.algorithms.policy_gradient.ppo import ActorCritic
 from lit_rl.optimizer import Optimizer
 
@@ -107,6 +107,14 @@ def ppo(steps: int, vectorization: str) -> PPO:
     )
 
 
+def a2c(steps: int, vectorization: str) -> A2C:
+    return A2C(
+        env=Env("CartPole-v1", num_envs=8, vectorization=vectorization),  # type: ignore[arg-type]
+        data=Rollouts(steps=5, steps_per_epoch=min(steps, 10_000), rollouts_per_batch=50),
+        optimizer=Optimizer(lr=7e-4, name="rmsprop", eps=1e-5, max_grad_norm=0.5),
+    )
+
+
 def dqn(steps: int, every: int) -> DQN:
     return DQN(
         env="CartPole-v1",
@@ -141,6 +149,13 @@ def sb3_ppo(seed: int) -> Any:
         seed=seed,
         device="cpu",
     )
+
+
+def sb3_a2c(seed: int) -> Any:
+    from stable_baselines3 import A2C as Peer
+    from stable_baselines3.common.env_util import make_vec_env
+
+    return Peer("MlpPolicy", make_vec_env("CartPole-v1", 8, seed=seed), n_steps=5, seed=seed, device="cpu")
 
 
 def sb3_dqn(every: int, seed: int) -> Any:
@@ -211,6 +226,19 @@ TASKS = {
             "by hand": minimal.ppo,
         },
         {"lit_rl": 2.0, "lit_rl, native environments": 2.5},
+    ),
+    "a2c": Task(
+        "A2C, CartPole, 8 environments × 5 steps, an update each",
+        2_000,
+        50_000,
+        100,
+        60.0,
+        {
+            REFERENCE: lambda steps, seed: train_sb3(sb3_a2c, steps, seed),
+            "lit_rl": lambda steps, seed: train_lit_rl(lambda: a2c(steps, "sync"), steps, seed),
+            "lit_rl, native environments": lambda steps, seed: train_lit_rl(lambda: a2c(steps, "native"), steps, seed),
+        },
+        {"lit_rl": 1.5},
     ),
     "dqn10": _dqn_task(10, 2.2),
     "dqn4": _dqn_task(4, 2.0),
