@@ -13,17 +13,27 @@ AGENTS = {
     "A2C": "lit_rl.algorithms.actor_critic.a2c",
     "A3C": "lit_rl.algorithms.actor_critic.a3c",
     "BatchActorCritic": "lit_rl.algorithms.actor_critic.actor_critic",
+    "DDPG": "lit_rl.algorithms.actor_critic.ddpg",
+    "DoubleDQN": "lit_rl.algorithms.q_learning.double_dqn",
+    "DoubleQ": "lit_rl.algorithms.q_learning.double_q",
     "DQN": "lit_rl.algorithms.q_learning.dqn",
     "EntropyPG": "lit_rl.algorithms.policy_gradient.entropy_pg",
     "KLPPO": "lit_rl.algorithms.policy_gradient.kl_ppo",
+    "MacroQ": "lit_rl.algorithms.q_learning.macro_q",
+    "NAF": "lit_rl.algorithms.q_learning.naf",
     "NPG": "lit_rl.algorithms.policy_gradient.npg",
+    "NStepDQN": "lit_rl.algorithms.q_learning.n_step_dqn",
     "OffPolicyActorCritic": "lit_rl.algorithms.actor_critic.off_policy_actor_critic",
     "OffPolicyGradient": "lit_rl.algorithms.policy_gradient.off_policy_gradient",
     "OnlineActorCritic": "lit_rl.algorithms.actor_critic.online_actor_critic",
     "PPO": "lit_rl.algorithms.policy_gradient.ppo",
+    "QLearning": "lit_rl.algorithms.q_learning.q_learning",
     "QProp": "lit_rl.algorithms.actor_critic.q_prop",
     "REINFORCE": "lit_rl.algorithms.policy_gradient.reinforce",
+    "ResidualQ": "lit_rl.algorithms.q_learning.residual_q",
     "SAC": "lit_rl.algorithms.actor_critic.sac",
+    "Sarsa": "lit_rl.algorithms.q_learning.sarsa",
+    "TD3": "lit_rl.algorithms.actor_critic.td3",
     "TRPO": "lit_rl.algorithms.policy_gradient.trpo",
 }
 """Every algorithm, by its public name: the module it lives in."""
@@ -36,8 +46,8 @@ RECIPES = {
     "WholeEpisodes": "lit_rl.data.whole_episodes",
     "Asynchronous": "lit_rl.data.asynchronous",
     "Replay": "lit_rl.data.replay",
-    "Prioritized": "lit_rl.data.priority",
     "WindowReplay": "lit_rl.data.windows",
+    "Prioritized": "lit_rl.data.priority",
     "Rehearsal": "lit_rl.data.rehearsal",
     "Episodes": "lit_rl.data.episodes",
     "ActorCritic": "lit_rl.policies.actor_critic",
@@ -48,6 +58,13 @@ RECIPES = {
     "MLP": "lit_rl.nn.body",
     "CNN": "lit_rl.nn.body",
     "Recurrent": "lit_rl.nn.body",
+    "Table": "lit_rl.nn.table",
+    "QNetwork": "lit_rl.nn.q_network",
+    "TargetUpdate": "lit_rl.nn.q_network",
+    "EpsilonGreedy": "lit_rl.policies.exploration",
+    "Boltzmann": "lit_rl.policies.exploration",
+    "GaussianNoise": "lit_rl.policies.exploration",
+    "OrnsteinUhlenbeck": "lit_rl.policies.exploration",
     "Optimizer": "lit_rl.optimizer",
     "Constant": "lit_rl.schedules",
     "Linear": "lit_rl.schedules",
@@ -72,10 +89,12 @@ if TYPE_CHECKING:
     from lit_rl.algorithms.actor_critic.a3c import A3C as A3C
     from lit_rl.algorithms.actor_critic.actor_critic import BatchActorCritic as BatchActorCritic
     from lit_rl.algorithms.actor_critic.actor_critic import Critic as Critic
+    from lit_rl.algorithms.actor_critic.ddpg import DDPG as DDPG
     from lit_rl.algorithms.actor_critic.off_policy_actor_critic import OffPolicyActorCritic as OffPolicyActorCritic
     from lit_rl.algorithms.actor_critic.online_actor_critic import OnlineActorCritic as OnlineActorCritic
     from lit_rl.algorithms.actor_critic.q_prop import QProp as QProp
     from lit_rl.algorithms.actor_critic.sac import SAC as SAC
+    from lit_rl.algorithms.actor_critic.td3 import TD3 as TD3
     from lit_rl.algorithms.policy_gradient.entropy_pg import EntropyPG as EntropyPG
     from lit_rl.algorithms.policy_gradient.kl_ppo import KLPPO as KLPPO
     from lit_rl.algorithms.policy_gradient.kl_ppo import KLConstraint as KLConstraint
@@ -86,7 +105,15 @@ if TYPE_CHECKING:
     from lit_rl.algorithms.policy_gradient.trpo import TRPO as TRPO
     from lit_rl.algorithms.policy_gradient.trust_region import CriticFit as CriticFit
     from lit_rl.algorithms.policy_gradient.trust_region import Fisher as Fisher
+    from lit_rl.algorithms.q_learning.double_dqn import DoubleDQN as DoubleDQN
+    from lit_rl.algorithms.q_learning.double_q import DoubleQ as DoubleQ
     from lit_rl.algorithms.q_learning.dqn import DQN as DQN
+    from lit_rl.algorithms.q_learning.macro_q import MacroQ as MacroQ
+    from lit_rl.algorithms.q_learning.n_step_dqn import NStepDQN as NStepDQN
+    from lit_rl.algorithms.q_learning.naf import NAF as NAF
+    from lit_rl.algorithms.q_learning.q_learning import QLearning as QLearning
+    from lit_rl.algorithms.q_learning.residual_q import ResidualQ as ResidualQ
+    from lit_rl.algorithms.q_learning.sarsa import Sarsa as Sarsa
     from lit_rl.data.asynchronous import Asynchronous as Asynchronous
     from lit_rl.data.episodes import Episodes as Episodes
     from lit_rl.data.priority import Prioritized as Prioritized
@@ -103,8 +130,15 @@ if TYPE_CHECKING:
     from lit_rl.nn.body import CNN as CNN
     from lit_rl.nn.body import MLP as MLP
     from lit_rl.nn.body import Recurrent as Recurrent
+    from lit_rl.nn.q_network import QNetwork as QNetwork
+    from lit_rl.nn.q_network import TargetUpdate as TargetUpdate
+    from lit_rl.nn.table import Table as Table
     from lit_rl.optimizer import Optimizer as Optimizer
     from lit_rl.policies.actor_critic import ActorCritic as ActorCritic
+    from lit_rl.policies.exploration import Boltzmann as Boltzmann
+    from lit_rl.policies.exploration import EpsilonGreedy as EpsilonGreedy
+    from lit_rl.policies.exploration import GaussianNoise as GaussianNoise
+    from lit_rl.policies.exploration import OrnsteinUhlenbeck as OrnsteinUhlenbeck
     from lit_rl.schedules import Constant as Constant
     from lit_rl.schedules import Exponential as Exponential
     from lit_rl.schedules import Linear as Linear

@@ -210,7 +210,7 @@ class Agent(LightningModule, ABC):
 
     def val_dataloader(self) -> Any:
         """Greedy episodes."""
-        return self.evaluation.open(self.env, self.policy)
+        return self.evaluation.open(self.env, self.policy, self.gamma)
 
     test_dataloader = val_dataloader
 

@@ -22,6 +22,7 @@ from lit_rl.data.whole_episodes import WholeEpisodes
 from lit_rl.data.windows import WindowReplay
 from lit_rl.envs.recipe import Env
 from lit_rl.nn.body import MLP
+from lit_rl.nn.q_network import QNetwork
 from lit_rl.policies.actor_critic import ActorCritic
 from lit_rl.resume import random_state
 
@@ -42,6 +43,7 @@ SMALL = {
     Asynchronous: Asynchronous(steps=8, steps_per_epoch=80, rollouts_per_batch=1, workers=0),
     ActorCritic: ActorCritic(MLP((8,))),
     MLP: MLP((8,), "relu"),
+    QNetwork: QNetwork(MLP((8,), "relu")),
     Critic: Critic(updates=2),
     Episodes: Episodes(2, max_steps=20),
 }

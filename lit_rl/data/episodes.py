@@ -23,6 +23,9 @@ class EpisodeResults(NamedTuple):
     returns: Tensor  # [E], undiscounted
     lengths: Tensor  # [E] int
     first_obs: Any  # [E, ...], where each began
+    discounted: Tensor  # [E], Σ γᵗ r_t
+    final_obs: Any  # [E, ...], the true last observation
+    final_discount: Tensor  # [E], γᵀ(1 − terminated): what a value of the last observation weighs
 
     def summary(self) -> dict[str, Tensor]:
         """Scalars worth plotting."""
@@ -56,16 +59,16 @@ class Episodes:
         if self.count < 1 or self.max_steps < 1:
             raise ValueError(f"Episodes needs count ≥ 1 and max_steps ≥ 1; got {self}")
 
-    def open(self, env: Env, policy: Policy) -> "EpisodeData":
-        """Nothing is opened before the first episode."""
-        return EpisodeData(self, env, policy)
+    def open(self, env: Env, policy: Policy, gamma: float = 1.0) -> "EpisodeData":
+        """Nothing is opened before the first episode; ``gamma`` is that of the discounted returns."""
+        return EpisodeData(self, env, policy, gamma)
 
 
 class EpisodeData(IterableDataset):
     """One batch: all episodes, played side by side in environments of their own."""
 
-    def __init__(self, recipe: Episodes, env: Env, policy: Policy) -> None:
-        self.recipe, self.env, self.policy = recipe, env, policy
+    def __init__(self, recipe: Episodes, env: Env, policy: Policy, gamma: float = 1.0) -> None:
+        self.recipe, self.env, self.policy, self.gamma = recipe, env, policy, gamma
 
     def __len__(self) -> int:
         return 1
@@ -84,9 +87,10 @@ class EpisodeData(IterableDataset):
             obs = envs.reset()
             state = np.zeros((n, policy.state_size), np.float32)
             episode = np.arange(n)  # that each env is playing
-            total, steps = np.zeros(n), np.zeros(n, np.int64)
+            total, steps, discounted = np.zeros(n), np.zeros(n, np.int64), np.zeros(n)
             returns, lengths = np.full(count, np.nan), np.zeros(count, np.int64)
-            first_obs = empty(envs.observation_space, count)
+            discounted_returns, final_discount = np.zeros(count), np.zeros(count)
+            first_obs, final_obs = (empty(envs.observation_space, count) for _ in range(2))
             assign(first_obs, slice(0, n), obs)
             clip = clipping(envs.action_space)
             while (episode < count).any():
@@ -94,16 +98,20 @@ class EpisodeData(IterableDataset):
                 step = envs.step(clip(act.action))
                 obs, state = step.obs, np.array(act.state)
                 total += step.reward
+                discounted += self.gamma**steps * step.reward
                 steps += 1
                 over = step.terminated | step.truncated | (steps >= self.recipe.max_steps)
+                ends = np.flatnonzero(step.terminated | step.truncated)
                 for i in np.flatnonzero(over & (episode < count)):
-                    returns[episode[i]], lengths[episode[i]] = total[i], steps[i]
-                    ended = step.terminated[i] | step.truncated[i]
+                    k, ended = episode[i], i in ends
+                    returns[k], lengths[k], discounted_returns[k] = total[i], steps[i], discounted[i]
+                    final_discount[k] = 0.0 if step.terminated[i] else self.gamma ** float(steps[i])
+                    assign(final_obs, k, take(step.final_obs, ends.searchsorted(i)) if ended else take(obs, i))
                     episode[i] = episode[i] + n if ended else count  # a cut episode's env plays no further one
                     if episode[i] < count:
                         assign(first_obs, episode[i], take(obs, i))
                 state[over] = 0.0
-                total[over], steps[over] = 0.0, 0
+                total[over], steps[over], discounted[over] = 0.0, 0, 0.0
         finally:
             envs.close()
         played = np.flatnonzero(~np.isnan(returns))
@@ -111,4 +119,7 @@ class EpisodeData(IterableDataset):
             torch.from_numpy(returns[played]).float(),
             torch.from_numpy(lengths[played]),
             tensors(take(first_obs, played)),
+            torch.from_numpy(discounted_returns[played]).float(),
+            tensors(take(final_obs, played)),
+            torch.from_numpy(final_discount[played]).float(),
         )

@@ -1,6 +1,6 @@
 """Deep Q-network (DQN).
 
-Paper    Mnih et al. 2015, Methods and Algorithm 1.       Formula sheet: 7.1b, 7.1c, 7.6a, G2
+Paper    Mnih et al. 2015, Methods and Algorithm 1.       Formula sheet: 7.1b, 7.1c, 7.3.1a, 7.6a, G2
 Update   y    = r + γ(1 − terminated) max_a' q(s', a'; θ⁻)              (1)
          L(θ) = mean w huber(q(s, a; θ) − y)                            (2)
          θ⁻  ← θ every ``target_update_every`` updates, or θ⁻ ← (1 − τ) θ⁻ + τ θ after each   (3)
@@ -17,10 +17,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lit_rl.agent import Agent
-from lit_rl.batch import Transition, unstack
-from lit_rl.data.episodes import Episodes
+from lit_rl.algorithms.q_learning.diagnostics import log_overestimation
+from lit_rl.batch import Observation, Transition, unstack
+from lit_rl.data.episodes import EpisodeResults, Episodes
 from lit_rl.data.replay import Replay, Transitions
 from lit_rl.envs.recipe import Env
+from lit_rl.functional.action_values import legal_values
 from lit_rl.nn.body import MLP, Body
 from lit_rl.nn.heads import DuellingHead
 from lit_rl.nn.mlp import linear_head
@@ -125,3 +127,12 @@ class DQN(Agent):
     def schedules(self) -> dict[str, float]:
         """ε."""
         return {"epsilon": self.policy.schedule(self.env_steps)}
+
+    def state_value(self, obs: Observation) -> Tensor:
+        """max_a q(s, a) [B] over the legal actions."""
+        return legal_values(self.policy.outputs(obs), legal_actions(obs)).amax(-1)
+
+    def validation_step(self, batch: EpisodeResults, batch_idx: int) -> None:
+        """Also log the overestimation."""
+        super().validation_step(batch, batch_idx)
+        log_overestimation(self, self.state_value, batch)

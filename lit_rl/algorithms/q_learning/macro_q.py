@@ -1,0 +1,124 @@
+"""Q-learning over sequences of actions (MacroQ).
+
+Paper    Sutton, Precup & Singh 1999 (open-loop options).       Formula sheet: 7.4.3a F4, 7.1b, 7.6a
+Update   q(s_t, a_t … a_{t+n−1}) values n actions taken in a row, whatever is seen on the way.
+         y    = Σ_{k<n} γᵏ r_{t+k} + γⁿ max_{b_1…b_n} q(s_{t+n}, b; θ⁻)       (1)
+         L(θ) = mean huber(q(s_t, a_t … a_{t+n−1}; θ) − y)                    (2)
+         Every sequence is valid off-policy, as all its actions are inputs: nothing to correct.
+Data     Replay of windows of n = ``data.window`` steps; act by the first action of the best sequence, look again.
+Differs  The actions after a terminal state inside a window are drawn at random: nothing follows them. Windows
+         that a time limit or the newest row cuts short are left out. The value is that of the open-loop problem:
+         ≤ V*, equal where the dynamics are deterministic. Aⁿ outputs: for few actions and short sequences.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from lit_rl.algorithms.q_learning.action_value_agent import ActionValueAgent
+from lit_rl.batch import select, unstack
+from lit_rl.data.episodes import Episodes
+from lit_rl.data.windows import Window, WindowReplay
+from lit_rl.envs.recipe import Env
+from lit_rl.functional.action_values import chosen
+from lit_rl.functional.multi_step import multi_step_target
+from lit_rl.nn.q_network import QNetwork, TargetUpdate
+from lit_rl.optimizer import Optimizer
+from lit_rl.policies.action_values import MacroActionPolicy
+from lit_rl.policies.exploration import EpsilonGreedy, Exploration
+
+MOST_OUTPUTS = 4096
+
+
+def sequence_index(action: Int[Tensor, "B L"], actions: int) -> Int[Tensor, " B"]:
+    """Place of a sequence among the Aᴸ outputs: the first action counts most."""
+    weight = actions ** torch.arange(action.shape[1] - 1, -1, -1, device=action.device)
+    return (action * weight).sum(-1)
+
+
+@torch.no_grad()
+def macro_target(
+    reward: Float[Tensor, "B L"],
+    discount: Float[Tensor, "B L"],
+    valid: Bool[Tensor, "B L"],
+    next_q: Float[Tensor, "B M"],
+) -> tuple[Float[Tensor, " B"], Bool[Tensor, " B"]]:
+    """y of (1) and which windows count: whole ones, and those that a terminal state ends.
+
+    Args:
+        reward, discount, valid: of the L steps; ``discount`` is γ(1 − terminated).
+        next_q: values of all sequences in the state after the window; unused where it ended before.
+    """
+    whole = valid[:, -1]
+    last = valid.sum(-1, keepdim=True) - 1  # row of the last step
+    terminated = discount.gather(1, last).squeeze(1) == 0
+    value = torch.zeros_like(reward)
+    value[:, -1] = next_q.amax(-1)  # read only by windows that go on to their last row
+    return multi_step_target(reward, discount, value, valid), whole | terminated
+
+
+class MacroQ(ActionValueAgent):
+    """Learns the values of sequences of actions, and replans after each step.
+
+    Args:
+        env: environment recipe, or its id.
+        data: windows of transitions; their length is that of the sequences.
+        net: the network, with Aⁿ outputs.
+        optimizer: how parameters move.
+        gamma: discount per step.
+        exploration: how it acts on the values of first actions.
+        target: how θ⁻ follows θ.
+        huber_delta: where the loss turns from quadratic to linear.
+        evaluation: greedy episodes played at each validation.
+    """
+
+    action_spaces = ("Discrete",)
+    policy: MacroActionPolicy
+
+    def __init__(
+        self,
+        env: Env | str,
+        data: WindowReplay = WindowReplay(100_000, batch_size=128, replay_ratio=0.1, warmup=1_000, window=2),
+        net: QNetwork = QNetwork(),
+        optimizer: Optimizer = Optimizer(lr=2.5e-4, max_grad_norm=10.0),
+        gamma: float = 0.99,
+        exploration: Exploration = EpsilonGreedy(),
+        target: TargetUpdate = TargetUpdate(),
+        huber_delta: float = 1.0,
+        evaluation: Episodes = Episodes(),
+    ) -> None:
+        self.window = data.window
+        super().__init__(env, data, net, optimizer, gamma, exploration, target, evaluation)
+        self.require(huber_delta > 0, "huber_delta", huber_delta, "it is positive")
+        self.require(gamma > 0, "gamma", gamma, "at 0 a terminal step is not told from others; use DQN")
+        self.huber_delta = huber_delta
+
+    def build_policy(self, net: QNetwork, exploration: Exploration) -> MacroActionPolicy:
+        """One output for each sequence."""
+        outputs = self.actions**self.window
+        rule = f"{self.actions} actions give {outputs} sequences, more than {MOST_OUTPUTS}"
+        self.require(outputs <= MOST_OUTPUTS, "data.window", self.window, rule)
+        body, head = net.build(self.env.observation_space, outputs)
+        return MacroActionPolicy(body, head, exploration, self.actions)  # type: ignore[arg-type]
+
+    def minibatches(self, data: Window) -> Iterator[Window]:
+        """One per update; the first step of each window counts in the normaliser, where there is one."""
+        if len(data.valid):
+            self.policy.body.update_statistics(select(data.steps.obs, np.s_[:, :, 0]))
+        yield from unstack(data)
+
+    def loss(self, batch: Window) -> dict[str, Tensor]:
+        """(1)-(2)."""
+        steps, valid = batch
+        with torch.no_grad():
+            next_q = self.q_target(select(steps.next_obs, np.s_[:, -1]))
+            y, counts = macro_target(steps.reward, steps.discount, valid, next_q)  # (1)
+            filled = torch.where(valid, steps.action, torch.randint_like(steps.action, self.actions))
+        q = chosen(self.policy.outputs(select(steps.obs, np.s_[:, 0])), sequence_index(filled, self.actions))
+        error = torch.nn.functional.huber_loss(q, y, reduction="none", delta=self.huber_delta)
+        weight = counts / counts.sum().clamp(min=1)
+        self.record(q=q.detach().mean(), td_error=((q.detach() - y).abs() * weight).sum())
+        return {"td_loss": (weight * error).sum()}  # (2)

@@ -1,0 +1,75 @@
+"""Q over sequences of actions: how they are numbered, what is learnt, and that it solves a deterministic chain."""
+
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lit_rl import MLP, Constant, Env, EpsilonGreedy, Linear, MacroQ, QNetwork, TargetUpdate, WindowReplay
+from lit_rl.algorithms.q_learning.macro_q import sequence_index
+from lit_rl.optimizer import Optimizer
+from tests.algorithms.stand_in import detached, learn, moved, parameters, with_gradient
+from tests.algorithms.test_dqn import q_star
+from tests.algorithms.test_n_step_dqn import window
+
+
+def test_sequences_are_numbered_with_the_first_action_in_front() -> None:
+    sequences = torch.tensor(list(product(range(3), repeat=2)))
+    assert sequence_index(sequences, 3).tolist() == list(range(9))
+
+
+def agent(**changes) -> MacroQ:
+    torch.manual_seed(0)
+    arguments = {"net": QNetwork(MLP((8,))), "optimizer": Optimizer(lr=0.01), "data": WindowReplay(1000, window=3)}
+    return detached(MacroQ("CartPole-v1", **arguments | changes))
+
+
+def test_the_loss_by_hand() -> None:
+    """Row 0 is whole, row 1 ends by termination after one step, row 2 is cut by a time limit and left out."""
+    macro, data = agent(huber_delta=100.0), window(3)
+    discount = torch.full((3, 3), 0.9)
+    discount[1, 0] = 0.0
+    valid = torch.tensor([[True] * 3, [True, False, False], [True, True, False]])
+    data = data._replace(steps=data.steps._replace(discount=discount), valid=valid)
+    reward, action = data.steps.reward.numpy(), data.steps.action.numpy()
+    best = macro.q_target(data.steps.next_obs[:, 2]).amax(-1)[0].item()
+    y = [reward[0, 0] + 0.9 * reward[0, 1] + 0.81 * reward[0, 2] + 0.729 * best, reward[1, 0]]
+    q = macro.q(data.steps.obs[:, 0]).detach().numpy()
+    first = q[0, action[0] @ np.array([4, 2, 1])]
+    possible = [
+        0.5 * ((first - y[0]) ** 2 / 2 + (q[1, 4 * action[1, 0] + tail] - y[1]) ** 2 / 2) for tail in range(4)
+    ]  # what follows a terminal state is drawn at random
+    found = [macro.loss(data)["td_loss"].item() for _ in range(30)]
+    assert all(np.isclose(value, possible, rtol=1e-4).any() for value in found) and len(set(found)) > 1
+
+
+def test_one_update_moves_q_alone() -> None:
+    macro = agent()
+    before = parameters(macro)
+    macro.update(window(40))
+    assert moved(macro, before) == with_gradient(macro) == {name for name in before if name.startswith("policy.")}
+
+
+def test_too_many_sequences_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"MacroQ\.data\.window is 20: 2 actions give 1048576 sequences"):
+        agent(data=WindowReplay(1000, window=20))
+
+
+@pytest.mark.medium
+def test_first_actions_of_a_deterministic_chain_are_worth_q_star(tmp_path: Path) -> None:
+    data = WindowReplay(2400, 256, 0.25, warmup=400, steps_per_epoch=2400, steps_per_batch=1000, window=2)
+    macro = MacroQ(
+        Env("Chain-v9", num_envs=4),
+        data,
+        QNetwork(MLP(())),
+        Optimizer(Linear(0.05, 0.002, 2400)),
+        0.8,
+        EpsilonGreedy(Constant(1.0)),
+        TargetUpdate(10),
+        huber_delta=10.0,
+    )
+    learn(macro, tmp_path, 1)
+    values = macro.policy.values(macro.q(torch.eye(5))).detach().numpy()
+    assert np.abs((values - q_star(0.8))[:4]).max() < 0.05
