@@ -70,39 +70,53 @@ class ReplayMemory:
             raise ValueError(
                 f"a rollout of {steps} steps does not fit a replay of {self.length} steps per env: raise data.capacity"
             )
-        columns, end = self._columns, self.cursor + steps
-        times = np.arange(self.cursor, end)
-        when: Any = slice(self.cursor, end)
-        if end > self.length:
-            when = times = times % self.length
+        columns, start, end = self._columns, self.cursor, self.cursor + steps
+        when: Any = slice(start, end) if end <= self.length else np.arange(start, end) % self.length
         if not self.store_next:
-            overwritten = times[times < self.filled]  # before the ring is full, rows ahead hold nothing yet
-            self._free.extend(slot for slot in columns["final"][overwritten].reshape(-1).tolist() if slot >= 0)
+            self._forget_finals(steps)
             columns["final"][when] = -1
         for key, name, next_name in self._names:
             obs = part(rollout.obs, key)
             columns[name][when] = obs[:-1]
-            if not self.store_next:
+            if self.store_next:
+                columns[next_name][when] = obs[1:]
+            else:
                 self._head[name] = obs[-1]
-                continue
-            following: Any = obs[1:]
-            if len(rollout.final_index):
-                following = np.array(following)
-                final = part(rollout.final_obs, key)
-                following.reshape(-1, *following.shape[2:])[rollout.final_index] = final
-            columns[next_name][when] = following
         columns["action"][when] = rollout.action
         columns["log_prob"][when] = rollout.log_prob
         columns["reward"][when] = rollout.reward
-        columns["discount"][when] = self._gamma * ~np.asarray(rollout.terminated)
-        columns["done"][when] = np.asarray(rollout.terminated) | np.asarray(rollout.truncated)
-        if not self.store_next and len(rollout.final_index):
-            self._keep_finals(rollout, times)
-        first = self.cursor * self.num_envs
+        columns["discount"][when] = self._gamma
+        columns["done"][when] = False
+        if len(rollout.final_index):
+            self._end_episodes(rollout, when)
         self.cursor = end % self.length
         self.filled = min(self.filled + steps, self.length)
+        first = start * self.num_envs
         written = np.arange(first, first + steps * self.num_envs)
         return written if end <= self.length else written % (self.length * self.num_envs)
+
+    def _end_episodes(self, rollout: Rollout, when: Any) -> None:
+        """Mark the rows where an episode ended: no bootstrap after a termination, the true last observations."""
+        step, env = np.divmod(np.asarray(rollout.final_index), self.num_envs)
+        rows = (self.cursor + step) % self.length, env
+        columns = self._columns
+        columns["done"][rows] = True
+        columns["discount"][rows] = self._gamma * ~np.asarray(rollout.terminated)[step, env]
+        if self.store_next:
+            for key, _, next_name in self._names:
+                columns[next_name][rows] = part(rollout.final_obs, key)
+        else:
+            slots = self._slots(len(step))
+            for key, name, _ in self._names:
+                self._finals[name][slots] = part(rollout.final_obs, key)
+            columns["final"][rows] = slots
+
+    def _forget_finals(self, steps: int) -> None:
+        """Free what belongs to the next rows, which are written over; what lies ahead of the newest holds nothing."""
+        times = np.arange(self.cursor, self.cursor + steps) % self.length
+        times = times[times < self.filled]
+        slots = self._columns["final"][times]
+        self._free.extend(slots[slots >= 0].tolist())
 
     def cut(self) -> None:
         """The streams break off here, as by a time limit: what is added next opens new episodes."""
@@ -239,13 +253,6 @@ class ReplayMemory:
             self._finals = grown
             self._free.extend(range(old, len(grown)))
         return np.array([self._free.pop() for _ in range(count)], np.int64)
-
-    def _keep_finals(self, rollout: Rollout, times: np.ndarray) -> None:
-        slots = self._slots(len(rollout.final_index))
-        for key, name, _ in self._names:
-            self._finals[name][slots] = part(rollout.final_obs, key)
-        step, env = np.divmod(np.asarray(rollout.final_index), self.num_envs)
-        self._columns["final"][times[step], env] = slots
 
 
 def _column(rows: np.ndarray, name: str) -> Tensor:

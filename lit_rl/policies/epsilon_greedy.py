@@ -23,11 +23,13 @@ class EpsilonGreedyPolicy(NetworkPolicy):
         super().__init__(body, head)
         self.schedule = epsilon
         self.epsilon = epsilon(0)
+        self._without_mask: tuple[Any, Any] | None = None  # log-probabilities where every action is legal
 
     def refresh(self) -> None:
         """Also read ε."""
         super().refresh()
         self.epsilon = self.schedule(int(self.env_steps))
+        self._without_mask = None
 
     def choose(self, outputs: np.ndarray, obs: Any, rng: np.random.Generator, explore: bool) -> Any:
         """See :meth:`NetworkPolicy.choose`."""
@@ -45,9 +47,17 @@ class EpsilonGreedyPolicy(NetworkPolicy):
             rank = (which * legal).astype(np.int64)
             random = rank if mask is None else (mask.cumsum(-1) > rank[:, None]).argmax(-1)
             action = np.where(wild, random, greedy)
-        share = self.epsilon / legal
-        probability = np.where(action == greedy, share + (1 - self.epsilon), share)
-        return action, np.log(probability, dtype=np.float32)
+        if mask is not None:
+            of_greedy, of_others = self._log_probs(legal)
+        else:
+            of_greedy, of_others = self._without_mask = self._without_mask or self._log_probs(actions)
+        return action, np.where(action == greedy, of_greedy, of_others)
+
+    def _log_probs(self, legal: Any) -> tuple[Any, Any]:
+        """Of the greedy action and of any other one, among so many legal ones."""
+        share = np.float32(self.epsilon) / legal
+        with np.errstate(divide="ignore"):  # with ε = 0 no other action is ever taken
+            return np.log(share + (1 - np.float32(self.epsilon))), np.log(share)
 
     def greedy(self, obs: Observation) -> Tensor:
         """argmax over the legal actions [B]."""
