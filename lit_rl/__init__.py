@@ -13,6 +13,15 @@ AGENTS = {
     "DQN": "lit_rl.algorithms.q_learning.dqn",
     "PPO": "lit_rl.algorithms.policy_gradient.ppo",
     "SAC": "lit_rl.algorithms.actor_critic.sac",
+    "PolicyIteration": "lit_rl.algorithms.dynamic_programming.policy_iteration",
+    "ValueIteration": "lit_rl.algorithms.dynamic_programming.value_iteration",
+    "SoftValueIteration": "lit_rl.algorithms.dynamic_programming.soft_value_iteration",
+    "TDLambda": "lit_rl.algorithms.tabular.td_lambda",
+    "DynaQ": "lit_rl.algorithms.tabular.dyna_q",
+    "PSRL": "lit_rl.algorithms.tabular.psrl",
+    "UCB1": "lit_rl.algorithms.bandits.ucb",
+    "ThompsonSampling": "lit_rl.algorithms.bandits.thompson",
+    "IDS": "lit_rl.algorithms.bandits.ids",
 }
 """Every algorithm, by its public name: the module it lives in."""
 
@@ -23,6 +32,8 @@ RECIPES = {
     "Replay": "lit_rl.data.replay",
     "Prioritized": "lit_rl.data.priority",
     "Episodes": "lit_rl.data.episodes",
+    "KnownModel": "lit_rl.data.known_model",
+    "Belief": "lit_rl.policies.bandit",
     "ActorCritic": "lit_rl.policies.actor_critic",
     "MLP": "lit_rl.nn.body",
     "CNN": "lit_rl.nn.body",
@@ -48,9 +59,19 @@ _HOMES = (
 if TYPE_CHECKING:
     from lit_rl.agent import Agent as Agent
     from lit_rl.algorithms.actor_critic.sac import SAC as SAC
+    from lit_rl.algorithms.bandits.ids import IDS as IDS
+    from lit_rl.algorithms.bandits.thompson import ThompsonSampling as ThompsonSampling
+    from lit_rl.algorithms.bandits.ucb import UCB1 as UCB1
+    from lit_rl.algorithms.dynamic_programming.policy_iteration import PolicyIteration as PolicyIteration
+    from lit_rl.algorithms.dynamic_programming.soft_value_iteration import SoftValueIteration as SoftValueIteration
+    from lit_rl.algorithms.dynamic_programming.value_iteration import ValueIteration as ValueIteration
     from lit_rl.algorithms.policy_gradient.ppo import PPO as PPO
     from lit_rl.algorithms.q_learning.dqn import DQN as DQN
+    from lit_rl.algorithms.tabular.dyna_q import DynaQ as DynaQ
+    from lit_rl.algorithms.tabular.psrl import PSRL as PSRL
+    from lit_rl.algorithms.tabular.td_lambda import TDLambda as TDLambda
     from lit_rl.data.episodes import Episodes as Episodes
+    from lit_rl.data.known_model import KnownModel as KnownModel
     from lit_rl.data.priority import Prioritized as Prioritized
     from lit_rl.data.replay import Replay as Replay
     from lit_rl.data.rollouts import Rollouts as Rollouts
@@ -63,6 +84,7 @@ if TYPE_CHECKING:
     from lit_rl.nn.body import Recurrent as Recurrent
     from lit_rl.optimizer import Optimizer as Optimizer
     from lit_rl.policies.actor_critic import ActorCritic as ActorCritic
+    from lit_rl.policies.bandit import Belief as Belief
     from lit_rl.schedules import Constant as Constant
     from lit_rl.schedules import Exponential as Exponential
     from lit_rl.schedules import Linear as Linear
