@@ -22,6 +22,8 @@ AGENTS = {
     "UCB1": "lit_rl.algorithms.bandits.ucb",
     "ThompsonSampling": "lit_rl.algorithms.bandits.thompson",
     "IDS": "lit_rl.algorithms.bandits.ids",
+    "MaxMargin": "lit_rl.algorithms.inverse.max_margin",
+    "MaxEntIRL": "lit_rl.algorithms.inverse.maxent_irl",
 }
 """Every algorithm, by its public name: the module it lives in."""
 
@@ -32,6 +34,7 @@ RECIPES = {
     "Replay": "lit_rl.data.replay",
     "Prioritized": "lit_rl.data.priority",
     "Episodes": "lit_rl.data.episodes",
+    "Demonstrations": "lit_rl.data.demonstrations",
     "KnownModel": "lit_rl.data.known_model",
     "Belief": "lit_rl.policies.bandit",
     "ActorCritic": "lit_rl.policies.actor_critic",
@@ -65,11 +68,14 @@ if TYPE_CHECKING:
     from lit_rl.algorithms.dynamic_programming.policy_iteration import PolicyIteration as PolicyIteration
     from lit_rl.algorithms.dynamic_programming.soft_value_iteration import SoftValueIteration as SoftValueIteration
     from lit_rl.algorithms.dynamic_programming.value_iteration import ValueIteration as ValueIteration
+    from lit_rl.algorithms.inverse.max_margin import MaxMargin as MaxMargin
+    from lit_rl.algorithms.inverse.maxent_irl import MaxEntIRL as MaxEntIRL
     from lit_rl.algorithms.policy_gradient.ppo import PPO as PPO
     from lit_rl.algorithms.q_learning.dqn import DQN as DQN
     from lit_rl.algorithms.tabular.dyna_q import DynaQ as DynaQ
     from lit_rl.algorithms.tabular.psrl import PSRL as PSRL
     from lit_rl.algorithms.tabular.td_lambda import TDLambda as TDLambda
+    from lit_rl.data.demonstrations import Demonstrations as Demonstrations
     from lit_rl.data.episodes import Episodes as Episodes
     from lit_rl.data.known_model import KnownModel as KnownModel
     from lit_rl.data.priority import Prioritized as Prioritized

@@ -12,6 +12,7 @@ from lightning.pytorch import Callback
 
 import lit_rl
 from lit_rl.agent import Agent
+from lit_rl.data.demonstrations import Demonstrations
 from lit_rl.data.episodes import Episodes
 from lit_rl.data.known_model import KnownModel
 from lit_rl.data.replay import Replay
@@ -31,6 +32,7 @@ SMALL = {
     Rollouts: Rollouts(steps=8, steps_per_epoch=80),  # 5 rounds of 16
     Replay: Replay(capacity=60, batch_size=4, replay_ratio=0.5, warmup=20, steps_per_epoch=80, steps_per_batch=16),
     KnownModel: KnownModel(steps_per_epoch=80, steps_per_batch=16),
+    Demonstrations: Demonstrations(horizon=5, episodes=10, steps_per_epoch=80, steps_per_batch=16),
     ActorCritic: ActorCritic(MLP((8,))),
     MLP: MLP((8,), "relu"),
     Episodes: Episodes(2, max_steps=20),

@@ -32,6 +32,8 @@ class IDS(TableAgent):
         evaluation: episodes with the arm of the best posterior mean, at each validation.
     """
 
+    action_spaces = ("Discrete",)
+    observation_spaces = ("Discrete",)
     policy: InformationDirectedPolicy
 
     def __init__(

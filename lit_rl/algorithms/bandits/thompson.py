@@ -28,6 +28,8 @@ class ThompsonSampling(TableAgent):
         evaluation: episodes with the arm of the best posterior mean, at each validation.
     """
 
+    action_spaces = ("Discrete",)
+    observation_spaces = ("Discrete",)
     policy: ThompsonPolicy
 
     def __init__(

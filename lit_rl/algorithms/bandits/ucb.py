@@ -28,6 +28,8 @@ class UCB1(TableAgent):
         evaluation: episodes with the arm that paid best, at each validation.
     """
 
+    action_spaces = ("Discrete",)
+    observation_spaces = ("Discrete",)
     policy: UCBPolicy
 
     def __init__(

@@ -38,6 +38,8 @@ class PolicyIteration(TableAgent):
         evaluation: greedy episodes played at each validation.
     """
 
+    action_spaces = ("Discrete",)
+    observation_spaces = ("Discrete",)
     policy: TablePolicy
     pi: Tensor
     value: Tensor

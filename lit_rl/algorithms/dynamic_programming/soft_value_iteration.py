@@ -41,6 +41,8 @@ class SoftValueIteration(TableAgent):
         evaluation: episodes played at each validation.
     """
 
+    action_spaces = ("Discrete",)
+    observation_spaces = ("Discrete",)
     policy: TablePolicy
 
     def __init__(

@@ -34,6 +34,8 @@ class ValueIteration(TableAgent):
         evaluation: greedy episodes played at each validation.
     """
 
+    action_spaces = ("Discrete",)
+    observation_spaces = ("Discrete",)
     policy: TablePolicy
 
     def __init__(

@@ -49,6 +49,8 @@ class DynaQ(TableAgent):
         evaluation: greedy episodes played at each validation.
     """
 
+    action_spaces = ("Discrete",)
+    observation_spaces = ("Discrete",)
     policy: TablePolicy
     last_tried: Tensor
     queue: Tensor

@@ -61,6 +61,8 @@ class PSRL(TableAgent):
         evaluation: greedy episodes in the world drawn last, at each validation.
     """
 
+    action_spaces = ("Discrete",)
+    observation_spaces = ("Discrete",)
     policy: TablePolicy
 
     def __init__(

@@ -36,9 +36,6 @@ class TableAgent(Agent):
     A subclass writes :meth:`sweep`. The one optimiser holds no parameters.
     """
 
-    observation_spaces = ("Discrete",)
-    action_spaces = ("Discrete",)
-
     def __init__(self, env: Env | str, data: Any, gamma: float, evaluation: Episodes, step_size: float = 1.0) -> None:
         super().__init__(env, data, Optimizer(lr=step_size, name="sgd"), gamma, evaluation)
         assert isinstance(self.env.action_space, spaces.Discrete)

@@ -77,6 +77,8 @@ class TDLambda(TableAgent):
         evaluation: episodes of the policy, at each validation.
     """
 
+    action_spaces = ("Discrete",)
+    observation_spaces = ("Discrete",)
     policy: TablePolicy
     value: Tensor
     trace: Tensor
