@@ -24,6 +24,7 @@ AGENTS = {
     "IDS": "lit_rl.algorithms.bandits.ids",
     "MaxMargin": "lit_rl.algorithms.inverse.max_margin",
     "MaxEntIRL": "lit_rl.algorithms.inverse.maxent_irl",
+    "OptimisticValueIteration": "lit_rl.algorithms.tabular.optimistic_value_iteration",
 }
 """Every algorithm, by its public name: the module it lives in."""
 
@@ -35,6 +36,7 @@ RECIPES = {
     "Prioritized": "lit_rl.data.priority",
     "Episodes": "lit_rl.data.episodes",
     "Demonstrations": "lit_rl.data.demonstrations",
+    "CountBonus": "lit_rl.nn.bonus",
     "KnownModel": "lit_rl.data.known_model",
     "Belief": "lit_rl.policies.bandit",
     "ActorCritic": "lit_rl.policies.actor_critic",
@@ -73,6 +75,9 @@ if TYPE_CHECKING:
     from lit_rl.algorithms.policy_gradient.ppo import PPO as PPO
     from lit_rl.algorithms.q_learning.dqn import DQN as DQN
     from lit_rl.algorithms.tabular.dyna_q import DynaQ as DynaQ
+    from lit_rl.algorithms.tabular.optimistic_value_iteration import (
+        OptimisticValueIteration as OptimisticValueIteration,
+    )
     from lit_rl.algorithms.tabular.psrl import PSRL as PSRL
     from lit_rl.algorithms.tabular.td_lambda import TDLambda as TDLambda
     from lit_rl.data.demonstrations import Demonstrations as Demonstrations
@@ -88,6 +93,7 @@ if TYPE_CHECKING:
     from lit_rl.nn.body import CNN as CNN
     from lit_rl.nn.body import MLP as MLP
     from lit_rl.nn.body import Recurrent as Recurrent
+    from lit_rl.nn.bonus import CountBonus as CountBonus
     from lit_rl.optimizer import Optimizer as Optimizer
     from lit_rl.policies.actor_critic import ActorCritic as ActorCritic
     from lit_rl.policies.bandit import Belief as Belief
