@@ -81,7 +81,9 @@ class DemonstrationExperience(Experience):
         if recipe.file is not None:
             visits = read_visits(recipe.file, env.id, mdp, recipe.horizon)
         else:
-            q = soft_horizon_values(mdp.model(), recipe.horizon, recipe.temperature, gamma=gamma).q
+            # in the absorbing world, lest the entropy of staying alive be worth more than the end
+            world = model._replace(reward=mdp.model().reward)
+            q = soft_horizon_values(world, recipe.horizon, recipe.temperature, gamma=gamma).q
             acts = posterior_policy(q, recipe.temperature)
             visits = state_marginals(model, acts, recipe.horizon).unsqueeze(-1) * acts
             if recipe.episodes is not None:

@@ -11,6 +11,7 @@ from lit_rl.planning.dynamic_programming import value_iteration
 from lit_rl.planning.evaluation import greedy, policy_value
 from lit_rl.planning.inference import backward_messages, log_evidence, posterior_policy, soft_horizon_values
 from lit_rl.planning.model import Model
+from lit_rl.policies.uniform import UniformPolicy
 from tests.algorithms.tabular import WORLD, fit, model_of
 
 T = 4
@@ -83,15 +84,23 @@ def test_a_known_expert_s_visits_and_return_are_matched(mode, features, tmp_path
 
 def test_demonstrations_are_samples_of_the_expert_and_never_show_the_reward():
     env = Env(WORLD + "Grid-v0", kwargs={"size": 3}).with_spaces()
-    exact = Demonstrations(horizon=6, episodes=None, temperature=0.3).open(env, None, 1.0, 0).expert
-    sampled = Demonstrations(horizon=6, episodes=20_000, temperature=0.3).open(env, None, 1.0, 0).expert
+    exact = (
+        Demonstrations(horizon=6, episodes=None, temperature=0.3)
+        .open(env, UniformPolicy(env.action_space), 1.0, 0)
+        .expert
+    )
+    sampled = (
+        Demonstrations(horizon=6, episodes=20_000, temperature=0.3)
+        .open(env, UniformPolicy(env.action_space), 1.0, 0)
+        .expert
+    )
     assert not exact.model.reward.any() and torch.allclose(exact.visits.sum((1, 2)), torch.ones(6).double())
     assert (exact.visits - sampled.visits).abs().max() < 5 * 0.5 / 20_000**0.5
     assert torch.allclose(
         absorbing(random_mdp(np.random.default_rng(0), 3, 2)).transition.sum(-1), torch.ones(3, 2).double()
     )
     with pytest.raises(ValueError, match="no demonstrations"):
-        Demonstrations("missing.npz").open(env, None, 1.0, 0)
+        Demonstrations("missing.npz").open(env, UniformPolicy(env.action_space), 1.0, 0)
 
 
 def test_demonstrations_from_a_file_that_predict_wrote(tmp_path):
@@ -103,8 +112,8 @@ def test_demonstrations_from_a_file_that_predict_wrote(tmp_path):
     arrays["terminated"] = np.array([False, True, False])
     file = tmp_path / "expert.npz"
     np.savez(file, header=np.array(json.dumps({"env": env.id})), **arrays)
-    visits = Demonstrations(str(file), horizon=3).open(env, None, 1.0, 0).expert.visits
+    visits = Demonstrations(str(file), horizon=3).open(env, UniformPolicy(env.action_space), 1.0, 0).expert.visits
     assert visits[0, 0, 1] == 1 and visits[1, 1, 2] == 1  # the second episode was cut
     assert visits[2, 3].tolist() == [0.25] * 4  # the first has ended, and stays there
     with pytest.raises(ValueError, match="and this is"):
-        Demonstrations(str(file)).open(Env("FrozenLake-v1").with_spaces(), None, 1.0, 0)
+        Demonstrations(str(file)).open(Env("FrozenLake-v1"), UniformPolicy(env.action_space), 1.0, 0)

@@ -96,13 +96,12 @@ class MaxMargin(TableAgent):
         if self.method == "projection":
             self.psi.copy_(expert - self.reached)  # (4)
         else:
-            if self.method == "qp":
-                best = max_margin(expert.numpy(), known.numpy())  # (2)
-            else:
+            best = max_margin(expert.numpy(), known.numpy())  # (2)
+            self.reached.copy_(torch.from_numpy(best.weight) @ known)
+            if self.method == "svm":
                 distance = (expert - known).abs().sum(-1)
                 best = soft_margin(expert.numpy(), known.numpy(), distance.numpy(), self.cost)  # (3)
             self.psi.copy_(torch.from_numpy(best.psi))
-            self.reached.copy_(torch.from_numpy(best.weight) @ known)
         gap = float((expert - self.reached).norm())
         if count < len(self.found):
             self._add(data, expert)
