@@ -53,6 +53,7 @@ class DynaQ(TableAgent):
     observation_spaces = ("Discrete",)
     policy: TablePolicy
     last_tried: Tensor
+    taken: Tensor
     queue: Tensor
 
     def __init__(

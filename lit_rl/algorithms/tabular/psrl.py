@@ -64,6 +64,7 @@ class PSRL(TableAgent):
     action_spaces = ("Discrete",)
     observation_spaces = ("Discrete",)
     policy: TablePolicy
+    since: Tensor
 
     def __init__(
         self,
