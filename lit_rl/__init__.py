@@ -17,24 +17,36 @@ AGENTS = {
     "DoubleDQN": "lit_rl.algorithms.q_learning.double_dqn",
     "DoubleQ": "lit_rl.algorithms.q_learning.double_q",
     "DQN": "lit_rl.algorithms.q_learning.dqn",
+    "DynaQ": "lit_rl.algorithms.tabular.dyna_q",
     "EntropyPG": "lit_rl.algorithms.policy_gradient.entropy_pg",
+    "IDS": "lit_rl.algorithms.bandits.ids",
     "KLPPO": "lit_rl.algorithms.policy_gradient.kl_ppo",
     "MacroQ": "lit_rl.algorithms.q_learning.macro_q",
+    "MaxEntIRL": "lit_rl.algorithms.inverse.maxent_irl",
+    "MaxMargin": "lit_rl.algorithms.inverse.max_margin",
     "NAF": "lit_rl.algorithms.q_learning.naf",
     "NPG": "lit_rl.algorithms.policy_gradient.npg",
     "NStepDQN": "lit_rl.algorithms.q_learning.n_step_dqn",
     "OffPolicyActorCritic": "lit_rl.algorithms.actor_critic.off_policy_actor_critic",
     "OffPolicyGradient": "lit_rl.algorithms.policy_gradient.off_policy_gradient",
     "OnlineActorCritic": "lit_rl.algorithms.actor_critic.online_actor_critic",
+    "OptimisticValueIteration": "lit_rl.algorithms.tabular.optimistic_value_iteration",
+    "PolicyIteration": "lit_rl.algorithms.dynamic_programming.policy_iteration",
     "PPO": "lit_rl.algorithms.policy_gradient.ppo",
+    "PSRL": "lit_rl.algorithms.tabular.psrl",
     "QLearning": "lit_rl.algorithms.q_learning.q_learning",
     "QProp": "lit_rl.algorithms.actor_critic.q_prop",
     "REINFORCE": "lit_rl.algorithms.policy_gradient.reinforce",
     "ResidualQ": "lit_rl.algorithms.q_learning.residual_q",
     "SAC": "lit_rl.algorithms.actor_critic.sac",
     "Sarsa": "lit_rl.algorithms.q_learning.sarsa",
+    "SoftValueIteration": "lit_rl.algorithms.dynamic_programming.soft_value_iteration",
     "TD3": "lit_rl.algorithms.actor_critic.td3",
+    "TDLambda": "lit_rl.algorithms.tabular.td_lambda",
+    "ThompsonSampling": "lit_rl.algorithms.bandits.thompson",
     "TRPO": "lit_rl.algorithms.policy_gradient.trpo",
+    "UCB1": "lit_rl.algorithms.bandits.ucb",
+    "ValueIteration": "lit_rl.algorithms.dynamic_programming.value_iteration",
 }
 """Every algorithm, by its public name: the module it lives in."""
 
@@ -50,6 +62,10 @@ RECIPES = {
     "Prioritized": "lit_rl.data.priority",
     "Rehearsal": "lit_rl.data.rehearsal",
     "Episodes": "lit_rl.data.episodes",
+    "Demonstrations": "lit_rl.data.demonstrations",
+    "CountBonus": "lit_rl.nn.bonus",
+    "KnownModel": "lit_rl.data.known_model",
+    "Belief": "lit_rl.policies.bandit",
     "ActorCritic": "lit_rl.policies.actor_critic",
     "Critic": "lit_rl.algorithms.actor_critic.actor_critic",
     "KLConstraint": "lit_rl.algorithms.policy_gradient.kl_ppo",
@@ -95,6 +111,14 @@ if TYPE_CHECKING:
     from lit_rl.algorithms.actor_critic.q_prop import QProp as QProp
     from lit_rl.algorithms.actor_critic.sac import SAC as SAC
     from lit_rl.algorithms.actor_critic.td3 import TD3 as TD3
+    from lit_rl.algorithms.bandits.ids import IDS as IDS
+    from lit_rl.algorithms.bandits.thompson import ThompsonSampling as ThompsonSampling
+    from lit_rl.algorithms.bandits.ucb import UCB1 as UCB1
+    from lit_rl.algorithms.dynamic_programming.policy_iteration import PolicyIteration as PolicyIteration
+    from lit_rl.algorithms.dynamic_programming.soft_value_iteration import SoftValueIteration as SoftValueIteration
+    from lit_rl.algorithms.dynamic_programming.value_iteration import ValueIteration as ValueIteration
+    from lit_rl.algorithms.inverse.max_margin import MaxMargin as MaxMargin
+    from lit_rl.algorithms.inverse.maxent_irl import MaxEntIRL as MaxEntIRL
     from lit_rl.algorithms.policy_gradient.entropy_pg import EntropyPG as EntropyPG
     from lit_rl.algorithms.policy_gradient.kl_ppo import KLPPO as KLPPO
     from lit_rl.algorithms.policy_gradient.kl_ppo import KLConstraint as KLConstraint
@@ -114,8 +138,16 @@ if TYPE_CHECKING:
     from lit_rl.algorithms.q_learning.q_learning import QLearning as QLearning
     from lit_rl.algorithms.q_learning.residual_q import ResidualQ as ResidualQ
     from lit_rl.algorithms.q_learning.sarsa import Sarsa as Sarsa
+    from lit_rl.algorithms.tabular.dyna_q import DynaQ as DynaQ
+    from lit_rl.algorithms.tabular.optimistic_value_iteration import (
+        OptimisticValueIteration as OptimisticValueIteration,
+    )
+    from lit_rl.algorithms.tabular.psrl import PSRL as PSRL
+    from lit_rl.algorithms.tabular.td_lambda import TDLambda as TDLambda
     from lit_rl.data.asynchronous import Asynchronous as Asynchronous
+    from lit_rl.data.demonstrations import Demonstrations as Demonstrations
     from lit_rl.data.episodes import Episodes as Episodes
+    from lit_rl.data.known_model import KnownModel as KnownModel
     from lit_rl.data.priority import Prioritized as Prioritized
     from lit_rl.data.rehearsal import Rehearsal as Rehearsal
     from lit_rl.data.replay import Replay as Replay
@@ -130,11 +162,13 @@ if TYPE_CHECKING:
     from lit_rl.nn.body import CNN as CNN
     from lit_rl.nn.body import MLP as MLP
     from lit_rl.nn.body import Recurrent as Recurrent
+    from lit_rl.nn.bonus import CountBonus as CountBonus
     from lit_rl.nn.q_network import QNetwork as QNetwork
     from lit_rl.nn.q_network import TargetUpdate as TargetUpdate
     from lit_rl.nn.table import Table as Table
     from lit_rl.optimizer import Optimizer as Optimizer
     from lit_rl.policies.actor_critic import ActorCritic as ActorCritic
+    from lit_rl.policies.bandit import Belief as Belief
     from lit_rl.policies.exploration import Boltzmann as Boltzmann
     from lit_rl.policies.exploration import EpsilonGreedy as EpsilonGreedy
     from lit_rl.policies.exploration import GaussianNoise as GaussianNoise

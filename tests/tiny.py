@@ -14,7 +14,9 @@ import lit_rl
 from lit_rl.agent import Agent
 from lit_rl.algorithms.actor_critic.actor_critic import Critic
 from lit_rl.data.asynchronous import Asynchronous
+from lit_rl.data.demonstrations import Demonstrations
 from lit_rl.data.episodes import Episodes
+from lit_rl.data.known_model import KnownModel
 from lit_rl.data.rehearsal import Rehearsal
 from lit_rl.data.replay import Replay
 from lit_rl.data.rollouts import Rollouts
@@ -41,19 +43,24 @@ SMALL = {
     ),
     Rehearsal: Rehearsal(steps=8, capacity=60, batch_size=4, replay_ratio=0.25, steps_per_epoch=80),
     Asynchronous: Asynchronous(steps=8, steps_per_epoch=80, rollouts_per_batch=1, workers=0),
+    KnownModel: KnownModel(steps_per_epoch=80, steps_per_batch=16),
+    Demonstrations: Demonstrations(horizon=5, episodes=10, steps_per_epoch=80, steps_per_batch=16),
     ActorCritic: ActorCritic(MLP((8,))),
     MLP: MLP((8,), "relu"),
     QNetwork: QNetwork(MLP((8,), "relu")),
     Critic: Critic(updates=2),
     Episodes: Episodes(2, max_steps=20),
 }
+TABULAR = "lit_rl.envs.finite_mdp:lit_rl/RiverSwim-v0"  # for agents that observe states by number
 PAIRS = [(name, space) for name in lit_rl.AGENTS for space in getattr(lit_rl, name).action_spaces]
 
 
 def tiny(name: str, space: str | None = None, num_envs: int = 2, env: Env | None = None, **changes: Any) -> Agent:
     """An agent that learns within a dozen steps; ``data`` in ``changes`` are fields of its data recipe."""
     kind = getattr(lit_rl, name)
-    arguments: dict[str, Any] = {"env": env or Env(ENVS[space or kind.action_spaces[0]], num_envs=num_envs)}
+    tabular = "Box" not in kind.observation_spaces and space in (None, *kind.action_spaces)
+    id_ = TABULAR if tabular else ENVS[space or kind.action_spaces[0]]
+    arguments: dict[str, Any] = {"env": env or Env(id_, num_envs=num_envs)}
     for parameter in inspect.signature(kind).parameters.values():
         small = SMALL.get(type(parameter.default))
         if isinstance(small, Rollouts):

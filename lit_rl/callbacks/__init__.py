@@ -5,6 +5,15 @@ from lit_rl.callbacks.progress import EnvStepProgress
 from lit_rl.callbacks.ranks import WatchRanks
 from lit_rl.callbacks.saving import SaveCheckpoint
 from lit_rl.callbacks.signals import StopOnSignal
+from lit_rl.callbacks.tables import TablePictures
 from lit_rl.callbacks.video import EvaluationVideo
 
-__all__ = ["ConfigText", "EnvStepProgress", "EvaluationVideo", "SaveCheckpoint", "StopOnSignal", "WatchRanks"]
+__all__ = [
+    "ConfigText",
+    "EnvStepProgress",
+    "EvaluationVideo",
+    "SaveCheckpoint",
+    "StopOnSignal",
+    "TablePictures",
+    "WatchRanks",
+]
