@@ -89,7 +89,7 @@ def nobody_listens(agent: "Agent") -> bool:
         isinstance(trainer.strategy, SingleDeviceStrategy)
         and type(trainer.precision_plugin) in (Precision, MixedPrecision, DoublePrecision)
         and getattr(trainer.precision_plugin, "scaler", None) is None
-        and isinstance(trainer.profiler, PassThroughProfiler)
+        and isinstance(trainer.profiler, PassThroughProfiler)  # type: ignore[attr-defined]
     )
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     heard = any(

@@ -21,9 +21,11 @@ import torch  # noqa: E402
 from bench.measure import machine  # noqa: E402
 from bench.micro import PARTS  # noqa: E402
 from bench.page import page, record, show  # noqa: E402
+from bench.settings import SETTINGS  # noqa: E402
 from bench.training import TASKS  # noqa: E402
 
-NAMES = [*TASKS, *PARTS]
+OTHERS = PARTS | SETTINGS
+NAMES = [*TASKS, *OTHERS]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -42,7 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
         if name in TASKS:
             title, entries = TASKS[name].title, TASKS[name].run(name, options.steps, options.rounds)
         else:
-            title, entries = PARTS[name].__doc__.rstrip("."), PARTS[name](options.steps, options.rounds)  # type: ignore[union-attr]
+            title, entries = OTHERS[name].__doc__.rstrip("."), OTHERS[name](options.steps, options.rounds)  # type: ignore[union-attr]
         rows = [record(entry) for entry in entries]
         show(rows, title)
         today = datetime.date.today().isoformat()

@@ -13,10 +13,10 @@ from rich.table import Table
 
 from lit_rl.cli.directory import run_directory
 from lit_rl.cli.parsing import Options
-from lit_rl.cli.playing import Score, Step, play_episode, to_arrays
 from lit_rl.cli.refusal import Refusal, one_line
 from lit_rl.cli.saved import open_agent
-from lit_rl.envs.recording import save_video
+from lit_rl.envs.playing import Step, play_episode, to_arrays
+from lit_rl.envs.recording import picture, save_video
 from lit_rl.export import ExportError
 from lit_rl.export import export as export_policy
 
@@ -51,7 +51,7 @@ def _evaluate(command: str, arguments: list[str], episodes: int | None, seed: in
 def predict(arguments: list[str]) -> int:
     """Write trajectories as a data set without pickles. Returns the exit status.
 
-    The columns are those of :func:`lit_rl.cli.playing.to_arrays`; ``header`` is JSON: environment, spaces, algorithm.
+    The columns are those of :func:`lit_rl.envs.playing.to_arrays`; ``header`` is JSON: environment, spaces, algorithm.
     """
     options: Options = {
         "output": (str | None, None, "the file to write, ending in .npz"),
@@ -64,15 +64,12 @@ def predict(arguments: list[str]) -> int:
         raise Refusal("predict needs --output FILE.npz")
     output = Path(line.config.output)
     env = agent.env.make_one()
+    how = line.config.explore, agent.evaluation.max_steps
     steps: list[Step] = []
     episodes: list[int] = []
     try:
         for episode in range(line.config.episodes):
-            played = list(
-                play_episode(
-                    agent.policy, env, (line.config.seed, episode), line.config.explore, agent.evaluation.max_steps
-                )
-            )
+            played = list(play_episode(agent.policy, env, (line.config.seed, episode), *how))
             steps += played
             episodes += [episode] * len(played)
     finally:
@@ -119,17 +116,22 @@ def play(arguments: list[str]) -> int:
     if mode != "human":
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame would look for a screen
     frames: list[np.ndarray] = []
-    scores: list[Score] = []
+    scores: list[tuple[float, int]] = []
+
+    def watch() -> None:
+        if record:
+            try:
+                frames.append(picture(env.render(), agent.env.id))
+            except ValueError as error:
+                raise Refusal(one_line(error)) from None
+
+    how = line.config.explore, agent.evaluation.max_steps
     try:
         for episode in range(line.config.episodes):
-            rewards = []
-            for step in play_episode(
-                agent.policy, env, (line.config.seed, episode), line.config.explore, agent.evaluation.max_steps
-            ):
-                rewards.append(step.reward)
-                if record:
-                    frames.append(np.asarray(env.render(), np.uint8))
-            scores.append(Score(sum(rewards), len(rewards)))
+            rewards = [
+                step.reward for step in play_episode(agent.policy, env, (line.config.seed, episode), *how, watch)
+            ]
+            scores.append((sum(rewards), len(rewards)))
         fps = float(env.metadata.get("render_fps") or 30)
     finally:
         env.close()
@@ -164,13 +166,12 @@ def _has_display() -> bool:
     return sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
-def _print_scores(title: str, scores: list[Score]) -> None:
+def _print_scores(title: str, scores: list[tuple[float, int]]) -> None:
+    """A table of returns and lengths."""
     table = Table("episode", "return", "length", title=title)
-    for number, score in enumerate(scores):
-        table.add_row(str(number), f"{score.total:,.1f}", f"{score.length:,}")
+    for number, (total, length) in enumerate(scores):
+        table.add_row(str(number), f"{total:,.1f}", f"{length:,}")
     if len(scores) > 1:
-        totals = np.array([score.total for score in scores])
-        table.add_row(
-            "mean", f"{totals.mean():,.1f} ± {totals.std():,.1f}", f"{np.mean([s.length for s in scores]):,.0f}"
-        )
+        totals, lengths = np.array(scores).T
+        table.add_row("mean", f"{totals.mean():,.1f} ± {totals.std():,.1f}", f"{lengths.mean():,.0f}")
     Console().print(table)

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-import gymnasium
 import numpy as np
 import torch
 
 from lit_rl.batch import Rollout
 from lit_rl.data.arrays import assign, empty, join, take, tensors
+from lit_rl.envs.spaces import clipping
 from lit_rl.envs.vector import VectorEnv
 from lit_rl.policies.policy import Policy
 
@@ -29,8 +29,7 @@ class Collector:
         self._obs: Any = None  # [N, ...]
         self._state = np.zeros((self.num_envs, policy.state_size), np.float32)
         self._episode_step = np.zeros(self.num_envs, np.int32)
-        action_space = envs.action_space
-        self.bounds = (action_space.low, action_space.high) if isinstance(action_space, gymnasium.spaces.Box) else None
+        self._clip = clipping(envs.action_space)
 
     def collect(self, steps: int, policy: Policy | None = None) -> Rollout:
         """Take ``steps`` steps in every environment with ``policy`` (the collector's own by default).
@@ -60,7 +59,7 @@ class Collector:
             action[t] = act.action
             log_prob[t] = act.log_prob
             episode_step[t] = self._episode_step
-            step = self.envs.step(act.action if self.bounds is None else np.clip(act.action, *self.bounds))
+            step = self.envs.step(self._clip(act.action))
             reward[t] = step.reward
             terminated[t] = step.terminated
             truncated[t] = step.truncated

@@ -11,6 +11,7 @@ from torch.utils.data import IterableDataset
 
 from lit_rl.data.arrays import assign, empty, take, tensors
 from lit_rl.envs.recipe import Env
+from lit_rl.envs.spaces import clipping
 from lit_rl.policies.policy import Policy
 
 FIRST_INDEX = 1_000_000  # of evaluation's environments: their episodes are none of training's, whatever the seeds
@@ -87,7 +88,7 @@ class EpisodeData(IterableDataset):
             returns, lengths = np.full(count, np.nan), np.zeros(count, np.int64)
             first_obs = empty(envs.observation_space, count)
             assign(first_obs, slice(0, n), obs)
-            clip = _clipping(envs.action_space)
+            clip = clipping(envs.action_space)
             while (episode < count).any():
                 act = policy.act(obs, state, rng, explore=self.recipe.explore)
                 step = envs.step(clip(act.action))
@@ -111,9 +112,3 @@ class EpisodeData(IterableDataset):
             torch.from_numpy(lengths[played]),
             tensors(take(first_obs, played)),
         )
-
-
-def _clipping(space: Any) -> Any:
-    if hasattr(space, "low"):
-        return lambda action: np.clip(action, space.low, space.high)
-    return lambda action: action

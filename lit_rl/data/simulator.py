@@ -18,6 +18,7 @@ from lit_rl.data.source import Source
 from lit_rl.envs.episode import EpisodeEnv
 from lit_rl.envs.episodic import EpisodicEnv
 from lit_rl.envs.recipe import Env
+from lit_rl.envs.spaces import clipping
 from lit_rl.envs.vector import EnvError
 from lit_rl.policies.policy import Policy
 
@@ -121,6 +122,7 @@ class Simulator:
                 f"{type(envs).__name__} cannot be brought back to a state: use env.vectorization 'sync' or 'async'"
             )
         self.collector, self.envs = collector, envs
+        self.clip = clipping(envs.action_space)
         self.copies = [EpisodeEnv(envs.recipe, envs.guard, envs.seed, envs.first_index) for _ in range(copies)]
 
     def episodes(self) -> tuple[list[int], list[list[Any]]]:
@@ -150,10 +152,9 @@ class Simulator:
         reward, discount = np.zeros(starts * runs), np.ones(starts * runs)
         going = np.ones(starts * runs, bool)
         state = np.zeros((starts * runs, 0), np.float32)
-        bounds = self.collector.bounds
         for _ in range(recipe.horizon):
             act = self.collector.policy.act(obs, state, self.collector.rng)
-            action = act.action if bounds is None else np.clip(act.action, *bounds)
+            action = self.clip(act.action)
             for copy in np.flatnonzero(going):
                 row, paid, terminated, truncated = self.copies[copy].step(_one(action[copy]))
                 assign(obs, copy, row)
@@ -176,9 +177,7 @@ class Simulator:
         """Replay env n's episode up to step t; what comes after has random numbers of its own. Returns s_t."""
         episodes, actions = before
         elapsed = int(rollout.episode_step[t, n])
-        taken = rollout.action[max(t - elapsed, 0) : t, n]
-        taken = taken if self.collector.bounds is None else np.clip(taken, *self.collector.bounds)
-        taken = [_one(action) for action in taken]
+        taken = [_one(action) for action in self.clip(rollout.action[max(t - elapsed, 0) : t, n])]
         if elapsed > t:  # it began before the rollout
             taken = [*actions[n], *taken]
         ended = int(np.asarray(rollout.terminated | rollout.truncated)[:t, n].sum())

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from gymnasium import spaces
 from PIL import Image
 
+from lit_rl.envs.playing import play_episode
 from lit_rl.envs.recipe import Env
-from lit_rl.envs.vector import episode_seed, stack_observations
 
 
 class Episode(NamedTuple):
@@ -38,25 +37,13 @@ def record_episode(policy: Any, env: Env, seed: int = 0, max_steps: int = 1000) 
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame looks for a screen even where it draws to memory
     one = env.replace(kwargs={**env.kwargs, "render_mode": "rgb_array"}, num_envs=1).make_one()
     try:
-        rng = np.random.default_rng(seed)
-        policy.refresh()
-        state = np.zeros((1, policy.state_size), np.float32)
-        obs, _ = one.reset(seed=episode_seed(seed, 0, 0))
-        frames, total = [_picture(one.render(), env)], 0.0
-        space = one.action_space
-        while len(frames) <= max_steps:
-            act = policy.act(stack_observations([obs]), state, rng, explore=False)
-            action, state = act.action[0], act.state
-            obs, reward, terminated, truncated, _ = one.step(
-                np.clip(action, space.low, space.high) if isinstance(space, spaces.Box) else action
-            )
-            total += float(reward)
-            frames.append(_picture(one.render(), env))
-            if terminated or truncated:
-                break
+        frames: list[np.ndarray] = []
+        steps = list(
+            play_episode(policy, one, (seed, 0), False, max_steps, lambda: frames.append(picture(one.render(), env.id)))
+        )
     finally:
         one.close()
-    return Episode(np.stack(frames), total, len(frames) - 1)
+    return Episode(np.stack(frames), sum(step.reward for step in steps), len(steps))
 
 
 def save_video(frames: np.ndarray, path: str | Path, fps: float = 30.0) -> None:
@@ -89,7 +76,12 @@ def gif(frames: np.ndarray, fps: float = 30.0) -> bytes:
     return buffer.getvalue()
 
 
-def _picture(frame: object, env: Env) -> np.ndarray:
+def picture(frame: object, name: str) -> np.ndarray:
+    """What ``render`` gave, as [height, width, 3] uint8.
+
+    Raises:
+        ValueError: it is no picture; ``name`` says whose.
+    """
     if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.shape[2] != 3:
-        raise ValueError(f"{env.id} draws no pictures (render_mode rgb_array gave {type(frame).__name__})")
+        raise ValueError(f"{name} draws no pictures (render_mode rgb_array gave {type(frame).__name__})")
     return frame.astype(np.uint8)

@@ -1,5 +1,6 @@
 """Spaces as plain data, so that hyper-parameters and checkpoints hold no code, and back."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -77,3 +78,11 @@ def _compact(bound: np.ndarray) -> Any:
 def _short(space: spaces.Space) -> str:
     text = " ".join(repr(space).split())
     return text if len(text) <= 100 else text[:97] + "..."
+
+
+def clipping(space: spaces.Space) -> Callable[[Any], Any]:
+    """What makes actions [N, ...] of a policy executable: clipped into a Box, as they are elsewhere."""
+    if not isinstance(space, spaces.Box):
+        return lambda action: action
+    low, high = space.low, space.high
+    return lambda action: np.clip(action, low, high)

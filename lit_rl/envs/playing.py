@@ -1,14 +1,13 @@
-"""Episodes of a loaded agent, one environment step at a time: to be watched, or to be written down."""
+"""Episodes of one environment, step by step: to be watched, filmed, or written down."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
-from gymnasium import spaces
 
+from lit_rl.envs.spaces import clipping
 from lit_rl.envs.vector import episode_seed, stack_observations
-from lit_rl.policies.policy import Policy
 
 
 class Step(NamedTuple):
@@ -22,27 +21,35 @@ class Step(NamedTuple):
     truncated: bool
 
 
-class Score(NamedTuple):
-    """What an episode came to."""
-
-    total: float  # undiscounted return
-    length: int
-
-
 def play_episode(
-    policy: Policy, env: gymnasium.Env, seed: tuple[int, int], explore: bool, max_steps: int
+    policy: Any,
+    env: gymnasium.Env,
+    seed: tuple[int, int],
+    explore: bool,
+    max_steps: int,
+    watch: Callable[[], None] = lambda: None,
 ) -> Iterator[Step]:
-    """The steps of one episode; ``seed`` is of all episodes and the number of this one; ``max_steps`` is a cap."""
+    """The steps of one episode.
+
+    Args:
+        policy: what acts, a ``lit_rl.policies.policy.Policy``.
+        env: where; it stays open.
+        seed: of all episodes, and the number of this one.
+        explore: act as in training instead of greedily.
+        max_steps: an episode that goes on longer is truncated there.
+        watch: called after the reset and after every step.
+    """
     rng = np.random.default_rng(seed)
     policy.refresh()
     state = np.zeros((1, policy.state_size), np.float32)
+    clip = clipping(env.action_space)
     obs, _ = env.reset(seed=episode_seed(seed[0], 0, seed[1]))
+    watch()
     for step in range(1, max_steps + 1):
         act = policy.act(stack_observations([obs]), state, rng, explore=explore)
-        action, state = act.action[0], act.state
-        if isinstance(env.action_space, spaces.Box):
-            action = np.clip(action, env.action_space.low, env.action_space.high)
+        action, state = clip(act.action)[0], act.state
         next_obs, reward, terminated, truncated, _ = env.step(action)
+        watch()
         truncated = bool(truncated) or (step == max_steps and not terminated)
         yield Step(obs, action, float(reward), next_obs, bool(terminated), truncated)
         if terminated or truncated:
