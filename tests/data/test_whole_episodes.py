@@ -38,12 +38,12 @@ def test_every_environment_plays_as_many_and_begins_afresh() -> None:
 def test_the_first_to_finish_are_no_more_than_their_share() -> None:
     """The length of an episode is that of a fair sample: one environment alone gives the same mean as eight do."""
     means = []
-    for envs, rounds in ((1, 320), (8, 40)):
+    for envs, rounds in ((1, 160), (8, 20)):
         experience = opened(WholeEpisodes(1), envs)
         lengths = [length for _ in range(rounds) for length in experience.next_round().data.mask.sum(0).tolist()]
         means.append(np.mean(lengths))
         experience.close()
-    assert means[0] == pytest.approx(means[1], abs=4 * 12 * (2 / 320) ** 0.5), "deviation about 12"
+    assert means[0] == pytest.approx(means[1], abs=4 * 12 * (2 / 160) ** 0.5), "deviation about 12"
 
 
 def test_columns_follow_the_rollout() -> None:
