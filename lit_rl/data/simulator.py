@@ -155,7 +155,7 @@ class Simulator:
         for _ in range(recipe.horizon):
             act = self.collector.policy.act(obs, state, self.collector.rng)
             action = self.clip(act.action)
-            for copy in np.flatnonzero(going):
+            for copy in np.flatnonzero(going).tolist():
                 row, paid, terminated, truncated = self.copies[copy].step(_one(action[copy]))
                 assign(obs, copy, row)
                 reward[copy] += discount[copy] * paid
