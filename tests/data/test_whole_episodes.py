@@ -5,9 +5,11 @@ import pytest
 import torch
 
 from lit_rl.batch import Trajectories
+from lit_rl.data import collector
 from lit_rl.data.collector import STRIDE
 from lit_rl.data.whole_episodes import WholeEpisodes, side_by_side, trajectories
 from lit_rl.envs.recipe import Env
+from lit_rl.envs.vector import EnvError
 from lit_rl.policies.uniform import UniformPolicy
 
 
@@ -64,6 +66,14 @@ def test_an_episode_from_before_is_refused() -> None:
     rollout = experience.source.collect_episodes(1)
     with pytest.raises(ValueError, match="fresh starts"):
         trajectories(rollout._replace(episode_step=rollout.episode_step + 5))
+    experience.close()
+
+
+def test_an_episode_without_end_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collector, "LONGEST", 50)
+    experience = opened(WholeEpisodes(1), 1, "Pendulum-v1")  # 200 steps
+    with pytest.raises(EnvError, match="time limit"):
+        experience.next_round()
     experience.close()
 
 
