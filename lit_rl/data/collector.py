@@ -10,9 +10,11 @@ from lit_rl.batch import Rollout
 from lit_rl.data.arrays import assign, empty, join, take, tensors
 from lit_rl.envs.spaces import clipping
 from lit_rl.envs.vector import VectorEnv
+from lit_rl.envs.vector import EnvError, VectorEnv
 from lit_rl.policies.policy import Policy
 
 STRIDE = 8  # steps between two looks at whether all episodes are over
+LONGEST = 100_000  # steps of an episode that is waited for
 
 
 class Collector:
@@ -30,6 +32,7 @@ class Collector:
         self._state = np.zeros((self.num_envs, policy.state_size), np.float32)
         self._episode_step = np.zeros(self.num_envs, np.int32)
         self.clip = clipping(envs.action_space)
+        self._clip = clipping(envs.action_space)
 
     def collect(self, steps: int, policy: Policy | None = None) -> Rollout:
         """Take ``steps`` steps in every environment with ``policy`` (the collector's own by default).
@@ -60,6 +63,7 @@ class Collector:
             log_prob[t] = act.log_prob
             episode_step[t] = self._episode_step
             step = self.envs.step(self.clip(act.action))
+            step = self.envs.step(self._clip(act.action))
             reward[t] = step.reward
             terminated[t] = step.terminated
             truncated[t] = step.truncated
@@ -97,6 +101,9 @@ class Collector:
 
         Returns:
             A :class:`Rollout` [T, N] in which only those episodes end: ``per_env`` · N places in ``final_index``.
+
+        Raises:
+            EnvError: an episode does not end.
         """
         if self._episode_step.any():
             self._obs = self.envs.restart()
@@ -106,6 +113,11 @@ class Collector:
         while ended.min() < per_env:
             pieces.append(self.collect(STRIDE))
             ended += (pieces[-1].terminated | pieces[-1].truncated).sum(0)  # type: ignore[call-overload]
+            if len(pieces) * STRIDE > LONGEST * per_env:
+                raise EnvError(
+                    f"an episode goes on after {LONGEST:,} steps, and whole ones are asked for: give the environment a "
+                    f"time limit, as with env.wrappers [{{name: TimeLimit, kwargs: {{max_episode_steps: 500}}}}]"
+                )
         rollout = _one_after_the_other(pieces)
         env = np.asarray(rollout.final_index) % self.num_envs
         earlier = np.array([(env[:place] == n).sum() for place, n in enumerate(env)])  # episodes of the same env

@@ -18,6 +18,7 @@ from lit_rl.data.source import Source
 from lit_rl.envs.episode import EpisodeEnv
 from lit_rl.envs.episodic import EpisodicEnv
 from lit_rl.envs.recipe import Env
+from lit_rl.envs.spaces import clipping
 from lit_rl.envs.vector import EnvError
 from lit_rl.policies.policy import Policy
 
@@ -121,6 +122,7 @@ class Simulator:
                 f"{type(envs).__name__} cannot be brought back to a state: use env.vectorization 'sync' or 'async'"
             )
         self.collector, self.envs = collector, envs
+        self.clip = clipping(envs.action_space)
         self.copies = [EpisodeEnv(envs.recipe, envs.guard, envs.seed, envs.first_index) for _ in range(copies)]
 
     def episodes(self) -> tuple[list[int], list[list[Any]]]:
@@ -153,6 +155,7 @@ class Simulator:
         for _ in range(recipe.horizon):
             act = self.collector.policy.act(obs, state, self.collector.rng)
             action = self.collector.clip(act.action)
+            action = self.clip(act.action)
             for copy in np.flatnonzero(going).tolist():
                 row, paid, terminated, truncated = self.copies[copy].step(_one(action[copy]))
                 assign(obs, copy, row)
@@ -176,6 +179,7 @@ class Simulator:
         episodes, actions = before
         elapsed = int(rollout.episode_step[t, n])
         taken = [_one(action) for action in self.collector.clip(rollout.action[max(t - elapsed, 0) : t, n])]
+        taken = [_one(action) for action in self.clip(rollout.action[max(t - elapsed, 0) : t, n])]
         if elapsed > t:  # it began before the rollout
             taken = [*actions[n], *taken]
         ended = int(np.asarray(rollout.terminated | rollout.truncated)[:t, n].sum())

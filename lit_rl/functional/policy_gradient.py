@@ -7,6 +7,9 @@ and rewards are 0 where it is False. Every estimator here is a weight w of the p
 
 and a baseline b takes w − b for w. What keeps the expectation of (1): any b that does not depend on the action that
 it stands beside. Means over the *same* batch do depend on it; leave-one-out means do not.
+
+Means are taken of differences to the largest weight: where all are equal, w − b is then 0 to the last bit, and
+:func:`standardize` finds no rounding errors to blow up.
 """
 
 import torch
@@ -45,7 +48,8 @@ def mean_baseline(weight: Float[Tensor, "T M"], mask: Bool[Tensor, "T M"]) -> Fl
 
     Of whole returns in the same batch of M episodes of equal length: E[g] = (M − 1)/M ∇J.
     """
-    return ((weight * mask).sum() / mask.sum()).expand_as(weight)
+    most = weight[mask].max()
+    return (most + ((weight - most) * mask).sum() / mask.sum()).expand_as(weight)
 
 
 @torch.no_grad()
@@ -54,9 +58,10 @@ def leave_one_out_baseline(weight: Float[Tensor, "T M"], mask: Bool[Tensor, "T M
 
     Keeps the expectation exactly: episodes are independent.
     """
-    total, count = (weight * mask).sum(0), mask.sum(0)
+    most = weight[mask].max()
+    total, count = ((weight - most) * mask).sum(0), mask.sum(0)
     others = count.sum() - count
-    return ((total.sum() - total) / others.clamp(min=1) * (others > 0)).expand_as(weight)
+    return ((most + (total.sum() - total) / others.clamp(min=1)) * (others > 0)).expand_as(weight)
 
 
 @torch.no_grad()
@@ -65,9 +70,10 @@ def per_time_baseline(weight: Float[Tensor, "T M"], mask: Bool[Tensor, "T M"]) -
 
     b_{i,t} = (Σ_j w_{j,t} − w_{i,t})/(n_t − 1). Formula sheet: 5.0a.
     """
-    alive = weight * mask
+    most = weight.masked_fill(~mask, -torch.inf).amax(1, keepdim=True)
+    below = (weight - most).where(mask, 0.0)
     others = mask.sum(1, keepdim=True) - mask.int()
-    return (alive.sum(1, keepdim=True) - alive) / others.clamp(min=1) * (others > 0)
+    return ((most + (below.sum(1, keepdim=True) - below) / others.clamp(min=1)) * (others > 0)).where(mask, 0.0)
 
 
 @torch.no_grad()

@@ -5,9 +5,11 @@ import pytest
 import torch
 
 from lit_rl.batch import Trajectories
+from lit_rl.data import collector
 from lit_rl.data.collector import STRIDE
 from lit_rl.data.whole_episodes import WholeEpisodes, side_by_side, trajectories
 from lit_rl.envs.recipe import Env
+from lit_rl.envs.vector import EnvError
 from lit_rl.policies.uniform import UniformPolicy
 
 
@@ -38,12 +40,12 @@ def test_every_environment_plays_as_many_and_begins_afresh() -> None:
 def test_the_first_to_finish_are_no_more_than_their_share() -> None:
     """The length of an episode is that of a fair sample: one environment alone gives the same mean as eight do."""
     means = []
-    for envs, rounds in ((1, 320), (8, 40)):
+    for envs, rounds in ((1, 160), (8, 20)):
         experience = opened(WholeEpisodes(1), envs)
         lengths = [length for _ in range(rounds) for length in experience.next_round().data.mask.sum(0).tolist()]
         means.append(np.mean(lengths))
         experience.close()
-    assert means[0] == pytest.approx(means[1], abs=4 * 12 * (2 / 320) ** 0.5), "deviation about 12"
+    assert means[0] == pytest.approx(means[1], abs=4 * 12 * (2 / 160) ** 0.5), "deviation about 12"
 
 
 def test_columns_follow_the_rollout() -> None:
@@ -64,6 +66,14 @@ def test_an_episode_from_before_is_refused() -> None:
     rollout = experience.source.collect_episodes(1)
     with pytest.raises(ValueError, match="fresh starts"):
         trajectories(rollout._replace(episode_step=rollout.episode_step + 5))
+    experience.close()
+
+
+def test_an_episode_without_end_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collector, "LONGEST", 50)
+    experience = opened(WholeEpisodes(1), 1, "Pendulum-v1")  # 200 steps
+    with pytest.raises(EnvError, match="time limit"):
+        experience.next_round()
     experience.close()
 
 

@@ -82,6 +82,17 @@ def test_a_single_episode_has_no_others() -> None:
         assert (baseline(weight, mask) == 0).all()
 
 
+@pytest.mark.parametrize("baseline", [mean_baseline, leave_one_out_baseline, per_time_baseline])
+def test_equal_episodes_leave_exactly_nothing(baseline) -> None:
+    """In single precision too: what is left would be standardised to noise of size 1."""
+    weight = reward_to_go(torch.ones(500, 7), 0.99)
+    if baseline is not per_time_baseline:
+        weight = weight[:1].expand(500, 7)
+    mask = torch.ones(500, 7, dtype=torch.bool)
+    assert (weight - baseline(weight, mask) == 0).all()
+    assert (standardize(weight - baseline(weight, mask), mask) == 0).all()
+
+
 def test_every_causal_weight_has_the_expectation_of_the_whole_return(exact: Problem) -> None:
     """4.0b, 4.1a: whole return and reward-to-go are ∇J; and a reward tells nothing about later actions."""
     gradient = exact.paths.gradient(exact.logits)
