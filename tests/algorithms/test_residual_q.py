@@ -94,7 +94,8 @@ def test_the_star(eta: float, converges: bool) -> None:
         loss, _ = residual_loss(value, NOTHING.expand(7), zero, zero + 0.99, value[6:].expand(7, 1), eta)
         (slope,) = torch.autograd.grad(loss.sum(), w)
         w = (w - 0.02 * slope).detach().requires_grad_()
-    assert ((features @ w).abs().max().item() < 1.0) == converges
+    largest = (features @ w).abs().max().item()  # 12 at first; the residual gradient is slow along the last mode
+    assert largest < 5 if converges else largest > 100
 
 
 def test_on_deterministic_dynamics_q_star_is_the_minimum() -> None:
