@@ -51,7 +51,7 @@ SMALL = {
     Critic: Critic(updates=2),
     Episodes: Episodes(2, max_steps=20),
 }
-TABULAR = "lit_rl.envs.finite_mdp:lit_rl/RiverSwim-v0"  # for agents that observe states by number
+TABULAR = "lit_rl.envs.finite_mdp:lit_rl/Grid-v0"  # for agents that observe states by number
 PAIRS = [(name, space) for name in lit_rl.AGENTS for space in getattr(lit_rl, name).action_spaces]
 
 

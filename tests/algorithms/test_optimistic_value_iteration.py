@@ -48,7 +48,7 @@ def test_values_by_hand():
 
 
 def test_it_plans_when_an_episode_ends():
-    agent = OptimisticValueIteration(Env(WORLD + "Chain-v0", kwargs={"n": 3}))
+    agent = OptimisticValueIteration(Env(WORLD + "Chain-v0", kwargs={"n": 3}), bonus=CountBonus(scale=0.001))
     agent.sweep(rollout((0, 0, 0.0, 0, False, False)))
     assert (agent.policy.q == 1.0).all()
     agent.sweep(rollout((0, 1, 0.0, 1, False, True)))
