@@ -9,7 +9,6 @@ import torch
 from lit_rl.batch import Rollout
 from lit_rl.data.arrays import assign, empty, join, take, tensors
 from lit_rl.envs.spaces import clipping
-from lit_rl.envs.vector import VectorEnv
 from lit_rl.envs.vector import EnvError, VectorEnv
 from lit_rl.policies.policy import Policy
 
@@ -31,7 +30,6 @@ class Collector:
         self._obs: Any = None  # [N, ...]
         self._state = np.zeros((self.num_envs, policy.state_size), np.float32)
         self._episode_step = np.zeros(self.num_envs, np.int32)
-        self.clip = clipping(envs.action_space)
         self._clip = clipping(envs.action_space)
 
     def collect(self, steps: int, policy: Policy | None = None) -> Rollout:
@@ -62,7 +60,6 @@ class Collector:
             action[t] = act.action
             log_prob[t] = act.log_prob
             episode_step[t] = self._episode_step
-            step = self.envs.step(self.clip(act.action))
             step = self.envs.step(self._clip(act.action))
             reward[t] = step.reward
             terminated[t] = step.terminated

@@ -154,7 +154,6 @@ class Simulator:
         state = np.zeros((starts * runs, 0), np.float32)
         for _ in range(recipe.horizon):
             act = self.collector.policy.act(obs, state, self.collector.rng)
-            action = self.collector.clip(act.action)
             action = self.clip(act.action)
             for copy in np.flatnonzero(going).tolist():
                 row, paid, terminated, truncated = self.copies[copy].step(_one(action[copy]))
@@ -178,7 +177,6 @@ class Simulator:
         """Replay env n's episode up to step t; what comes after has random numbers of its own. Returns s_t."""
         episodes, actions = before
         elapsed = int(rollout.episode_step[t, n])
-        taken = [_one(action) for action in self.collector.clip(rollout.action[max(t - elapsed, 0) : t, n])]
         taken = [_one(action) for action in self.clip(rollout.action[max(t - elapsed, 0) : t, n])]
         if elapsed > t:  # it began before the rollout
             taken = [*actions[n], *taken]
