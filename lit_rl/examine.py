@@ -150,7 +150,8 @@ def _check_optimizer(agent: "Agent", checkpoint: dict[str, Any], path: Path) -> 
     if there != here:
         _lacks(path, f"the state of the optimiser: parameters {there or 'none'} there, {here} here (optimizer_states)")
     (state,) = checkpoint["optimizer_states"]
-    if checkpoint["lit_rl"].get("updates") and not state["state"]:
+    keeps_averages = agent.optimizer.name != "sgd" and sum(here[0]) > 0  # plain descent has none, a table no parameters
+    if keeps_averages and checkpoint["lit_rl"].get("updates") and not state["state"]:
         _lacks(path, "the optimiser's averages (optimizer_states)")
 
 

@@ -29,7 +29,9 @@ def parse(arguments: list[str] | None, sections: list[str]) -> argparse.Namespac
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", help="numbers of rows (default: all)")
     parser.add_argument("--section", choices=sections, nargs="+", help="rows of these sections only")
-    parser.add_argument("--quick", action="store_true", help="few repetitions, nothing kept")
+    parser.add_argument(
+        "--quick", action="store_true", help="few repetitions, nothing kept, no rows of speed and growth"
+    )
     parser.add_argument("--repetitions", type=int, help="of each row, instead of its own number")
     parser.add_argument("--list", action="store_true", help="measure nothing, say which rows there are")
     parser.add_argument("--only-render", action="store_true", help="measure nothing, write the page from what is kept")
@@ -51,7 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = [
         row
         for row in rows
-        if (not options.rows or row.number in options.rows) and (not options.section or row.section in options.section)
+        if (not options.rows or row.number in options.rows)
+        and (not options.section or row.section in options.section)
+        and (row.quick or not options.quick or options.repetitions)
     ]
     if options.list:
         for row in chosen:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from lit_rl import Trainer
+from lit_rl.checkpoint import CheckpointError
 from tests.distributed_run import agent
 
 pytestmark = pytest.mark.medium
@@ -95,7 +96,7 @@ def test_resume_is_exact_on_both_ranks(runs: Path, name: str) -> None:
 def test_another_number_of_processes_is_refused(runs: Path, tmp_path: Path) -> None:
     checkpoint = runs / "dqn-half" / "checkpoints" / "last.ckpt"
     trainer = Trainer(str(tmp_path), max_epochs=4, logger=False, enable_checkpointing=False, enable_progress_bar=False)
-    with pytest.raises(ValueError, match="written by 2 processes and this run has 1") as refusal:
+    with pytest.raises(CheckpointError, match="written by 2 processes and this run has 1") as refusal:
         trainer.fit(agent("dqn"), ckpt_path=str(checkpoint))
     assert "\n" not in str(refusal.value)
 

@@ -58,7 +58,7 @@ class Row:
         limits: numbers of the figure that must stay below these.
         bad: the page counts the cases that went wrong ("0/100 destroyed"), instead of those that went right.
         reported: there is no target, only a figure.
-        quick: repetitions with --quick.
+        quick: repetitions with --quick; 0 where only a long run on a quiet machine says anything.
         full: repetitions else.
     """
 

@@ -53,10 +53,11 @@ def _targets() -> list[tuple[Any, str]]:
     from lit_rl.checkpoint.sealed import HashingWriter
     from lit_rl.data.collector import Collector
     from lit_rl.data.memory import ReplayMemory
+    from lit_rl.descent import Descent
 
     return [
         (Collector, "collect"), (ReplayMemory, "_gather"), (ReplayMemory, "add"), (Agent, "update"),
-        (Agent, "_check_and_clip"), (torch.optim.Adam, "step"), (Agent, "record"), (HashingWriter, "_pass_on"),
+        (Descent, "_check_and_clip"), (torch.optim.Adam, "step"), (Agent, "record"), (HashingWriter, "_pass_on"),
         (SaveCheckpoint, "_write"), (Agent, "validation_step"), (Agent, "on_save_checkpoint"),
     ]  # fmt: skip
 

@@ -16,6 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from lit_rl import __version__
 from scripts.reporting.tasks import ROOT, Task
 
@@ -62,9 +64,10 @@ class Run:
         temporary.replace(self.folder.with_suffix(".json"))
 
     def digest(self) -> str:
-        """Fingerprint of the config and the arguments."""
-        content = self.task.path.read_bytes() + json.dumps(self.task.arguments).encode()
-        return hashlib.sha256(content).hexdigest()
+        """Fingerprint of what the config says, comments aside, and of the arguments."""
+        config = yaml.safe_load(self.task.path.read_text("utf-8"))
+        content = json.dumps([config, self.task.arguments], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
 
 
 class Runner:

@@ -93,7 +93,7 @@ def test_one_update_moves_actor_and_critic_and_draws_their_copies_after() -> Non
 def test_truncation_bootstraps(tmp_path: Path) -> None:
     """Reward 1 for ever behind a time limit: q = 1/(1 − 0.8) = 5, not the 3.4 of 5 steps."""
     data = Replay(1500, 64, 0.5, warmup=100, steps_per_epoch=1500, steps_per_batch=1000)
-    ddpg = DDPG("Level-v9", data, MLP((16,), "relu"), Optimizer(3e-3), 0.8, 0.1)
+    ddpg = DDPG("Level-v9", data, MLP((16,), "relu"), Optimizer(Linear(3e-3, 1e-4, 1500)), 0.8, 0.1)
     learn(ddpg, tmp_path, 1)
     value = ddpg.critics(torch.zeros(5, 1), torch.linspace(-1, 1, 5)[:, None])
     np.testing.assert_allclose(value.detach(), 5, atol=0.3)

@@ -82,7 +82,7 @@ def steps_to_optimum(folder, seed: int, **arguments) -> int:
     return 250 * epoch
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 def test_planning_saves_steps(tmp_path):
     without = np.median([steps_to_optimum(tmp_path, seed, planning_steps=0) for seed in range(3)])
     for settings in ({"planning_steps": 50}, {"planning_steps": 50, "priority": 1e-4}):

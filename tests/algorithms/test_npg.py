@@ -123,11 +123,11 @@ def test_wrong_arguments_are_refused(wrong: dict[str, Any], message: str) -> Non
 def test_identity_is_learnt(direction: Any, tmp_path: Path) -> None:
     npg = NPG(
         Env("lit_rl.envs.toy:lit_rl/Identity-v0", num_envs=8),
-        Rollouts(32, steps_per_epoch=2048),
+        Rollouts(32, steps_per_epoch=3072),
         ActorCritic(MLP((16,))),
         Optimizer(0.01),
         direction=direction,
-        trust_region=0.05,
+        trust_region=0.02,  # larger steps run off once the policy is nearly deterministic
         critic=CriticFit(2),
     )
     learn(npg, tmp_path, 1)
