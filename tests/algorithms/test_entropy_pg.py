@@ -128,7 +128,7 @@ def test_a_bandit_ends_at_the_boltzmann_policy(tmp_path: Path) -> None:
     torch.testing.assert_close(policy, (torch.tensor([0.1, 0.5, 0.9]) / 0.5).softmax(-1), atol=0.05, rtol=0.0)
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 def test_a_quadratic_ends_at_its_gaussian(tmp_path: Path) -> None:
     """Reward −(a − 0.3)²/2c with c = ½: the optimum is N(0.3, αc)."""
     env = Env("Quadratic-v9", num_envs=16)

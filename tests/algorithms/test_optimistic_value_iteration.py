@@ -13,6 +13,7 @@ from lit_rl.planning.occupancy import finite_horizon_return
 from tests.algorithms.table_runs import WORLD, fit, model_of, rollout
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_bonuses_by_hand():
     counts = torch.tensor([0.0, 1.0, 4.0]).double()
     assert count_bonus(counts, "mbie", 2.0).tolist() == [math.inf, 2.0, 1.0]

@@ -36,7 +36,7 @@ def test_a_new_world_when_an_episode_ends_or_its_time_is_over():
     assert not torch.equal(agent.policy.q, tables[-1])
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 def test_it_swims_where_greed_rests(tmp_path):
     data = Rollouts(steps=1, steps_per_epoch=3000, rollouts_per_batch=300)
     agent = fit(PSRL(Env(WORLD + "RiverSwim-v0"), data, resample_every=50), tmp_path)

@@ -138,7 +138,7 @@ def test_fresh_transitions_keep_time_order_and_the_true_successor() -> None:
     assert torch.equal(both.next_obs["x"], found.next_obs)
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 def test_with_falling_rates_the_table_finds_q_star(tmp_path: Path) -> None:
     """A grid with slips: max |q − q*| < 0.05 (formula sheet 6.2.1a)."""
     table = QLearning(
@@ -186,7 +186,7 @@ def left(agent, folder: Path, seed: int) -> float:
     return float(np.mean(taken))
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 def test_maximization_bias_goes_left_and_two_estimators_do_not(tmp_path: Path) -> None:
     """Formula sheet 7.4a: the way left is worth −0.1, and the maximum over ten noisy values says otherwise."""
     env = "MaximizationBias-v9"
