@@ -34,6 +34,9 @@ class Requirement:
     def __post_init__(self) -> None:
         if (self.at_least is None) == (self.at_most is None):
             raise ValueError(f"a requirement on {self.score} needs at_least or at_most, one of them")
+        bound = self.at_most if self.at_least is None else self.at_least
+        if not isinstance(bound, int | float):
+            raise ValueError(f"the bound {bound!r} is no number; in YAML a power of ten is written 1.0e-8")
         if self.score not in SCORES:
             raise ValueError(f"{self.score!r} is no score; there are {', '.join(SCORES)}")
         counts = isinstance(self.seeds, int) and self.seeds >= 1
