@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lint, types and tests, from nothing: scripts/test.sh [arguments of pytest]
+# Lint, types and tests, from nothing: scripts/test.sh [arguments of pytest]; two processes, `-n 0` for one
 # All parts run even when one fails; pytest comes last, and any failure is the exit status.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -10,5 +10,5 @@ failed=0
 .venv/bin/python -m ruff check --quiet . || failed=1
 .venv/bin/python -m ruff format --check --quiet . || failed=1
 .venv/bin/python -m mypy || failed=1
-.venv/bin/python -m pytest "$@" || failed=$?
+.venv/bin/python -m pytest -n 2 --dist worksteal "$@" || failed=$?
 exit "$failed"
