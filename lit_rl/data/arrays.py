@@ -51,9 +51,14 @@ def join(pieces: list[Any], space: gymnasium.Space) -> Any:
     """Concatenate storages along their first axis; an empty storage where there are none."""
     if not pieces:
         return empty(space, 0)
+    return pieces[0] if len(pieces) == 1 else concatenate(pieces)
+
+
+def concatenate(pieces: list[Any], axis: int = 0) -> Any:
+    """Storages, at least one, one after the other along ``axis``; entry by entry for dicts."""
     if isinstance(pieces[0], dict):
-        return {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
-    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+        return {key: np.concatenate([piece[key] for piece in pieces], axis) for key in pieces[0]}
+    return np.concatenate(pieces, axis)
 
 
 def tensors(tree: Any) -> Any:

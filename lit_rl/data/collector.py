@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from lit_rl.batch import Rollout
-from lit_rl.data.arrays import assign, empty, join, take, tensors
+from lit_rl.data.arrays import assign, concatenate, empty, join, take, tensors
 from lit_rl.envs.spaces import clipping
 from lit_rl.envs.vector import EnvError, VectorEnv
 from lit_rl.policies.policy import Policy
@@ -151,8 +151,8 @@ def _one_after_the_other(pieces: list[Rollout]) -> Rollout:
     steps = [take(piece.obs, slice(0, len(piece.reward))) for piece in pieces]
     rollout: Callable[..., Rollout] = Rollout  # its fields hold arrays
     return rollout(
-        obs=_concatenate([*steps, take(pieces[-1].obs, slice(-1, None))]),
-        final_obs=_concatenate([piece.final_obs for piece in pieces]),
+        obs=concatenate([*steps, take(pieces[-1].obs, slice(-1, None))]),
+        final_obs=concatenate([piece.final_obs for piece in pieces]),
         final_index=np.concatenate([at + piece.final_index for at, piece in zip(first, pieces, strict=True)]),
         state=pieces[0].state,
         version=pieces[0].version,
@@ -161,12 +161,6 @@ def _one_after_the_other(pieces: list[Rollout]) -> Rollout:
 
 
 _BY_STEP = ("action", "log_prob", "reward", "terminated", "truncated", "episode_step")
-
-
-def _concatenate(pieces: list[Any]) -> Any:
-    if isinstance(pieces[0], dict):
-        return {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
-    return np.concatenate(pieces)
 
 
 def as_tensors(rollout: Rollout) -> Rollout:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from lit_rl.batch import Rollout
+from lit_rl.data.arrays import concatenate
 from lit_rl.data.collector import Collector
 from lit_rl.envs.async_ import START_METHOD
 from lit_rl.envs.recipe import Env
@@ -144,7 +145,7 @@ def side_by_side(shares: list[Rollout]) -> Rollout:
     """Rollouts [T, Nᵢ] of arrays as one [T, Σ Nᵢ]; its version is the oldest."""
     if len(shares) == 1:
         return shares[0]
-    joined = {name: _join([getattr(share, name) for share in shares], 1) for name in _BY_STEP}
+    joined = {name: concatenate([getattr(share, name) for share in shares], 1) for name in _BY_STEP}
     envs = joined["reward"].shape[1]
     places, first = [], 0
     for share in shares:
@@ -153,7 +154,7 @@ def side_by_side(shares: list[Rollout]) -> Rollout:
         first += share.reward.shape[1]
     final_index = np.concatenate(places)
     order = np.argsort(final_index)  # in time, as one collector has them
-    final_obs = _join([share.final_obs for share in shares], 0)
+    final_obs = concatenate([share.final_obs for share in shares], 0)
     if isinstance(final_obs, dict):
         final_obs = {key: array[order] for key, array in final_obs.items()}
     else:
@@ -162,18 +163,12 @@ def side_by_side(shares: list[Rollout]) -> Rollout:
         **joined,
         final_obs=final_obs,
         final_index=final_index[order],  # type: ignore[arg-type]
-        state=_join([share.state for share in shares], 0),
+        state=concatenate([share.state for share in shares], 0),
         version=min(share.version for share in shares),
     )
 
 
 _BY_STEP = ("obs", "action", "log_prob", "reward", "terminated", "truncated", "episode_step")
-
-
-def _join(pieces: list[Any], axis: int) -> Any:
-    if isinstance(pieces[0], dict):
-        return {key: np.concatenate([piece[key] for piece in pieces], axis) for key in pieces[0]}
-    return np.concatenate(pieces, axis)
 
 
 def as_it_is(rollout: Any) -> Any:

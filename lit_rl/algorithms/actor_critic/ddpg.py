@@ -19,7 +19,6 @@ import torch
 from gymnasium import spaces
 from jaxtyping import Float
 from torch import Tensor
-from torch.func import functional_call
 
 from lit_rl.agent import Agent
 from lit_rl.batch import Transition, unstack
@@ -28,6 +27,7 @@ from lit_rl.data.replay import Replay, Transitions
 from lit_rl.envs.recipe import Env
 from lit_rl.functional.critics import critics_loss
 from lit_rl.nn.body import MLP, Body
+from lit_rl.nn.frozen import frozen
 from lit_rl.nn.heads import Critics
 from lit_rl.nn.mlp import POLICY_GAIN, linear_head
 from lit_rl.nn.targets import TargetNetwork
@@ -109,8 +109,7 @@ class DDPG(Agent):
             next_q = self.critics_target(batch.next_obs, next_action)
             target = deterministic_target(batch.reward, batch.discount, next_q)  # (1)
         q = self.critics(batch.obs, batch.action)
-        frozen = {name: parameter.detach() for name, parameter in self.critics.named_parameters()}
-        q_of_policy = functional_call(self.critics, frozen, (batch.obs, self.policy.greedy(batch.obs)))
+        q_of_policy = frozen(self.critics, batch.obs, self.policy.greedy(batch.obs))
         td_error = (q.detach() - target).abs().mean(0)
         self.experience.learnt(batch.index, td_error)
         self.record(q=q.detach().mean(), td_error=td_error.mean())

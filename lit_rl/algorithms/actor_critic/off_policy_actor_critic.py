@@ -26,7 +26,6 @@ import torch
 from gymnasium import spaces
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from lit_rl.agent import Agent
 from lit_rl.batch import Observation, Transition, map_tensors, unstack
@@ -37,6 +36,7 @@ from lit_rl.envs.recipe import Env
 from lit_rl.functional.distributions import masked_logits
 from lit_rl.functional.returns import vtrace
 from lit_rl.nn.body import MLP, Body
+from lit_rl.nn.frozen import frozen
 from lit_rl.nn.heads import QFunction
 from lit_rl.nn.mlp import POLICY_GAIN, VALUE_GAIN, linear_head
 from lit_rl.nn.targets import TargetNetwork
@@ -206,8 +206,7 @@ class OffPolicyActorCritic(Agent):
         action = self.fresh_actions(outputs, obs, self.samples)
         repeated = map_tensors(lambda tensor: tensor.expand(self.samples, *tensor.shape), obs)
         if self.gradient == "pathwise":
-            frozen = {name: parameter.detach() for name, parameter in self.critic.named_parameters()}
-            return -functional_call(self.critic, frozen, (repeated, action)).mean(0)  # (5)
+            return -frozen(self.critic, repeated, action).mean(0)  # (5)
         action = action.detach()
         with torch.no_grad():
             if self.discrete:

@@ -17,7 +17,6 @@ import torch
 from gymnasium import spaces
 from jaxtyping import Float
 from torch import Tensor
-from torch.func import functional_call
 
 from lit_rl.agent import Agent
 from lit_rl.batch import Transition, unstack
@@ -25,6 +24,7 @@ from lit_rl.data.episodes import Episodes
 from lit_rl.data.replay import Replay, Transitions
 from lit_rl.envs.recipe import Env
 from lit_rl.nn.body import MLP, Body
+from lit_rl.nn.frozen import frozen
 from lit_rl.nn.heads import Critics
 from lit_rl.nn.mlp import linear_head
 from lit_rl.nn.targets import TargetNetwork
@@ -125,8 +125,7 @@ class SAC(Agent):
             target = soft_target(batch.reward, batch.discount, next_q, next_log_prob, alpha)  # (1)
         q = self.critics(batch.obs, batch.action)
         action, log_prob = self.policy.sample(batch.obs)
-        frozen = {name: parameter.detach() for name, parameter in self.critics.named_parameters()}
-        q_of_policy = functional_call(self.critics, frozen, (batch.obs, action))
+        q_of_policy = frozen(self.critics, batch.obs, action)
         td_error = (q.detach() - target).abs().mean(0)
         self.experience.learnt(batch.index, td_error)
         self.record(q=q.detach().mean(), td_error=td_error.mean(), entropy=-log_prob.detach().mean(), alpha=alpha)

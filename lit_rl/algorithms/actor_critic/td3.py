@@ -21,7 +21,6 @@ import torch
 from gymnasium import spaces
 from jaxtyping import Float
 from torch import Tensor
-from torch.func import functional_call
 
 from lit_rl.agent import Agent
 from lit_rl.algorithms.actor_critic.ddpg import deterministic_actor_loss, deterministic_target
@@ -31,6 +30,7 @@ from lit_rl.data.replay import Replay, Transitions
 from lit_rl.envs.recipe import Env
 from lit_rl.functional.critics import critics_loss
 from lit_rl.nn.body import MLP, Body
+from lit_rl.nn.frozen import frozen
 from lit_rl.nn.heads import Critics
 from lit_rl.nn.mlp import POLICY_GAIN, linear_head
 from lit_rl.nn.targets import TargetNetwork
@@ -127,9 +127,7 @@ class TD3(Agent):
         self.record(q=q.detach().mean(), td_error=td_error.mean())
         losses = {"critic_loss": (batch.weight * critics_loss(q, target)).mean()}  # (3)
         if (self.updates + 1) % self.policy_delay == 0:
-            first = self.critics.members[0]
-            frozen = {name: parameter.detach() for name, parameter in first.named_parameters()}
-            q_of_policy = functional_call(first, frozen, (batch.obs, self.policy.greedy(batch.obs)))
+            q_of_policy = frozen(self.critics.members[0], batch.obs, self.policy.greedy(batch.obs))
             losses["actor_loss"] = deterministic_actor_loss(q_of_policy).mean()  # (4)
         return losses
 
