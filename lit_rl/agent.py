@@ -5,6 +5,8 @@ import os
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from functools import reduce
+from operator import add
 from typing import Any, ClassVar
 
 import numpy as np
@@ -161,7 +163,7 @@ class Agent(LightningModule, ABC):
     def update(self, minibatch: Any) -> None:
         """One backward and one optimiser step on the sum of the loss terms."""
         terms = self.loss(minibatch)
-        grad_norm = self.descent.step(sum(terms.values()), terms)  # type: ignore[arg-type]
+        grad_norm = self.descent.step(reduce(add, terms.values()), terms)  # sum() would begin with one more node, 0 +
         self.policy.version.add_(1)
         self.after_update()
         self.record(**terms, grad_norm=grad_norm)

@@ -96,13 +96,10 @@ def select(tree: Tree, index: Any) -> Tree:
 def unstack(data: Any) -> Iterator[Any]:
     """Slices of a named tuple of tensors (or dicts of them) along the leading axis."""
     if isinstance(data, Tensor):
-        yield from data.unbind(0)
-    elif isinstance(data, dict):
-        for row in zip(*(unstack(value) for value in data.values()), strict=True):
-            yield dict(zip(data, row, strict=True))
-    else:
-        for row in zip(*(unstack(field) for field in data), strict=True):
-            yield type(data)(*row)
+        return iter(data.unbind(0))
+    if isinstance(data, dict):
+        return (dict(zip(data, row, strict=True)) for row in zip(*map(unstack, data.values()), strict=True))
+    return map(type(data)._make, zip(*map(unstack, data), strict=True))
 
 
 def to_device(tree: Tree, device: torch.device) -> Tree:

@@ -1,8 +1,8 @@
 """One step down the loss: backward, a check of the gradients, clipping, and the one optimiser."""
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule
@@ -12,6 +12,7 @@ from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor
 
+from lit_rl.optimizer import FusedAdam
 from lit_rl.safeguards import not_finite
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class Descent:
         self.agent, self.optimizer = agent, optimizer
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.direct = direct
+        inner = optimizer.optimizer
+        self._step_directly: Callable[[], Any] = inner.step_directly if isinstance(inner, FusedAdam) else inner.step
 
     def step(self, loss: Tensor, terms: Mapping[str, Tensor] | None = None) -> float:
         """Make one step on the scalar ``loss``. Returns the norm of its gradient before clipping.
@@ -58,7 +61,7 @@ class Descent:
         norm = self._check_and_clip(terms or {})
         if self.direct:
             self.optimizer._on_before_step()
-            self.optimizer.optimizer.step()
+            self._step_directly()
             self.optimizer._on_after_step()
         else:
             self.optimizer.step()

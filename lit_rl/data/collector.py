@@ -48,8 +48,8 @@ class Collector:
         action = empty(self.envs.action_space, steps, count)
         log_prob = np.empty((steps, count), np.float32)
         reward = np.empty((steps, count), np.float32)
-        terminated = np.empty((steps, count), bool)
-        truncated = np.empty((steps, count), bool)
+        terminated = np.zeros((steps, count), bool)
+        truncated = np.zeros((steps, count), bool)
         episode_step = np.empty((steps, count), np.int32)
         first_state = self._state.copy()
         final_obs: list[Any] = []
@@ -62,11 +62,10 @@ class Collector:
             episode_step[t] = self._episode_step
             step = self.envs.step(self._clip(act.action))
             reward[t] = step.reward
-            terminated[t] = step.terminated
-            truncated[t] = step.truncated
             self._episode_step += 1
             self._state = act.state
             if step.final_obs is not None:
+                terminated[t], truncated[t] = step.terminated, step.truncated
                 ended = np.flatnonzero(step.terminated | step.truncated)
                 final_obs.append(step.final_obs)
                 final_index.append(t * count + ended)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lit_rl.batch import Rollout, Transition, map_tensors
+from lit_rl.batch import Rollout, Transition
 from lit_rl.data.arrays import part, parts
 from lit_rl.data.layout import field_name, row_layout
 
@@ -130,12 +130,12 @@ class ReplayMemory:
             self._finals[slots] = self._head[going]
             self.rows["final"][newest, going] = slots
 
-    def uniform(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        """Flat indices [count] of stored rows, uniform with replacement."""
-        return (rng.random(count) * len(self)).astype(np.int64)  # half the cost of rng.integers
+    def uniform(self, rng: np.random.Generator, shape: int | tuple[int, ...]) -> np.ndarray:
+        """Flat indices of stored rows in that shape, uniform with replacement."""
+        return (rng.random(shape) * len(self)).astype(np.int64)  # half the cost of rng.integers
 
     def read(self, index: np.ndarray, weight: Tensor | None = None, n_step: int | None = None) -> Transition:
-        """The n-step transitions [B] that begin at flat rows ``index`` [B]."""
+        """The n-step transitions that begin at flat rows ``index``, in its shape, as [B] or [K, B]."""
         n_step = n_step or self.n_step
         rows = self._gather(index)
         reward, discount = _column(rows, "reward"), _column(rows, "discount")
@@ -150,24 +150,23 @@ class ReplayMemory:
             discount=discount,
             next_obs=self._successor(rows_of_last, last),
             log_prob=_column(rows, "log_prob"),
-            weight=torch.ones(len(index)) if weight is None else weight,
+            weight=torch.ones(index.shape) if weight is None else weight,
             index=torch.from_numpy(index),
         )
 
     def windows(self, index: np.ndarray, steps: int) -> tuple[Transition, Tensor]:
-        """One-step transitions [B, L] of the L = ``steps`` rows from ``index`` [B] on, and which of them count [B, L].
+        """One-step transitions [..., L] of the L = ``steps`` rows from ``index`` [...] on, and which of them count.
 
         A window ends at its episode's end and at the newest row; what lies beyond is masked, and the newest
         row is repeated there.
         """
         offsets = np.arange(steps)
-        reached = np.minimum(offsets, self._newer(index)[:, None])
-        flat = (index[:, None] + reached * self.num_envs) % (self.length * self.num_envs)  # [B, L]
+        reached = np.minimum(offsets, self._newer(index)[..., None])
+        flat = (index[..., None] + reached * self.num_envs) % (self.length * self.num_envs)  # [..., L]
         done = self.rows.reshape(-1)["done"][flat]
-        ended_before = np.cumsum(done, axis=1) - done > 0
+        ended_before = np.cumsum(done, axis=-1) - done > 0
         valid = ~ended_before & (offsets == reached)
-        transition = self.read(flat.reshape(-1), n_step=1)
-        return map_tensors(lambda rows: rows.unflatten(0, flat.shape), transition), torch.from_numpy(valid)
+        return self.read(flat, n_step=1), torch.from_numpy(valid)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The stored rows, and what :meth:`restore` needs beside them, for writing to disk."""

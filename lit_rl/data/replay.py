@@ -10,7 +10,6 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
-from lit_rl.batch import map_tensors
 from lit_rl.checkpoint import read_arrays, read_header, write_arrays
 from lit_rl.data.experience import Experience, Round
 from lit_rl.data.memory import ReplayMemory
@@ -135,13 +134,11 @@ class ReplayExperience(Experience):
 
     def sample(self, updates: int) -> Any:
         """Transitions [K, B]."""
-        count = updates * self.recipe.batch_size
-        if self.priorities is None or count == 0:
-            rows = self.memory.read(self.memory.uniform(self.rng, count))
-        else:
-            index, weight = self.priorities.sample(self.rng, count, int(self._policy.env_steps))
-            rows = self.memory.read(index, weight)
-        return map_tensors(lambda tensor: tensor.view(updates, self.recipe.batch_size, *tensor.shape[1:]), rows)
+        shape = (updates, self.recipe.batch_size)
+        if self.priorities is None or updates == 0:
+            return self.memory.read(self.memory.uniform(self.rng, shape))
+        index, weight = self.priorities.sample(self.rng, math.prod(shape), int(self._policy.env_steps))
+        return self.memory.read(index.reshape(shape), weight.reshape(shape))
 
     def learnt(self, index: Tensor, td_error: Tensor) -> None:
         """See :meth:`Experience.learnt`."""

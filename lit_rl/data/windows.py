@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from lit_rl.batch import Transition, map_tensors
+from lit_rl.batch import Transition
 from lit_rl.data.replay import Replay, ReplayExperience
 from lit_rl.envs.recipe import Env
 from lit_rl.policies.policy import Policy
@@ -47,7 +47,5 @@ class WindowExperience(ReplayExperience):
 
     def sample(self, updates: int) -> Any:
         """Windows [K, B, L]."""
-        count = updates * self.recipe.batch_size
-        steps, valid = self.memory.windows(self.memory.uniform(self.rng, count), self.recipe.window)
-        windows = Window(steps, valid)
-        return map_tensors(lambda tensor: tensor.unflatten(0, (updates, self.recipe.batch_size)), windows)
+        index = self.memory.uniform(self.rng, (updates, self.recipe.batch_size))
+        return Window(*self.memory.windows(index, self.recipe.window))

@@ -24,6 +24,7 @@ class EpsilonGreedyPolicy(NetworkPolicy):
         self.schedule = epsilon
         self.epsilon = epsilon(0)
         self._without_mask: tuple[Any, Any] | None = None  # log-probabilities where every action is legal
+        self._all_greedy = np.empty(0, np.float32)  # the first of them, for every row
 
     def refresh(self) -> None:
         """Also read ε."""
@@ -34,8 +35,7 @@ class EpsilonGreedyPolicy(NetworkPolicy):
     def choose(self, outputs: np.ndarray, obs: Any, rng: np.random.Generator, explore: bool) -> Any:
         """See :meth:`NetworkPolicy.choose`."""
         mask = legal_actions(obs)
-        values = outputs if mask is None else np.where(mask, outputs, -np.inf)
-        greedy = values.argmax(-1)
+        greedy = (outputs if mask is None else np.where(mask, outputs, -np.inf)).argmax(-1)
         if not explore:
             return greedy, np.zeros(len(greedy), np.float32)
         rows, actions = outputs.shape
@@ -43,14 +43,20 @@ class EpsilonGreedyPolicy(NetworkPolicy):
         wild = coin < self.epsilon
         legal = actions if mask is None else mask.sum(-1)
         action = greedy
-        if wild.any():
+        if np.count_nonzero(wild):
             rank = (which * legal).astype(np.int64)
             random = rank if mask is None else (mask.cumsum(-1) > rank[:, None]).argmax(-1)
             action = np.where(wild, random, greedy)
         if mask is not None:
             of_greedy, of_others = self._log_probs(legal)
         else:
-            of_greedy, of_others = self._without_mask = self._without_mask or self._log_probs(actions)
+            if self._without_mask is None or len(self._all_greedy) != rows:
+                self._without_mask = self._log_probs(actions)
+                self._all_greedy = np.full(rows, self._without_mask[0], np.float32)
+                self._all_greedy.flags.writeable = False
+            if action is greedy:
+                return action, self._all_greedy
+            of_greedy, of_others = self._without_mask
         return action, np.where(action == greedy, of_greedy, of_others)
 
     def _log_probs(self, legal: Any) -> tuple[Any, Any]:
