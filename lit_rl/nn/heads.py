@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lit_rl.nn.body import Body
 from lit_rl.nn.mlp import VALUE_GAIN, linear_head
+from lit_rl.nn.normalizer import Normalizer
 
 
 class DuellingHead(nn.Module):
@@ -63,16 +64,23 @@ class QFunction(nn.Module):
             raise ValueError("QFunction has no memory: give it an MLP or CNN, not Recurrent")
         gain = VALUE_GAIN if body.head_is_orthogonal else None
         self.head = linear_head(self.body.out_features, 1, gain)
+        self._has_statistics = any(isinstance(module, Normalizer) for module in self.body.modules())
 
     def forward(self, obs: Tensor | dict[str, Any], action: Float[Tensor, "*B A"]) -> Float[Tensor, "*B"]:
         """Observations [..., *shape] and actions → their values."""
-        return self.head(self.body(self._join(obs, action))).squeeze(-1)
+        return self.of_joined(self.join(obs, action))
+
+    def of_joined(self, joined: dict[str, Any]) -> Float[Tensor, "*B"]:
+        """The values, given what :meth:`join` made."""
+        return self.head(self.body(joined)).squeeze(-1)
 
     def update_statistics(self, obs: Tensor | dict[str, Any], action: Float[Tensor, "*B A"]) -> None:
         """Take observations and actions into the running statistics of the body, where there are any."""
-        self.body.update_statistics(self._join(obs, action))
+        if self._has_statistics:
+            self.body.update_statistics(self.join(obs, action))
 
-    def _join(self, obs: Tensor | dict[str, Any], action: Tensor) -> dict[str, Any]:
+    def join(self, obs: Tensor | dict[str, Any], action: Float[Tensor, "*B A"]) -> dict[str, Any]:
+        """What the body reads: observations beside scaled actions."""
         return {"observation": obs, "action": (action - self.centre) / self.half_range}
 
 
@@ -94,7 +102,8 @@ class Critics(nn.Module):
 
     def forward(self, obs: Tensor | dict[str, Any], action: Float[Tensor, "*B A"]) -> Float[Tensor, "E ..."]:
         """Observations and actions → the value under each member."""
-        return torch.stack([member(obs, action) for member in self.members])
+        joined = self.members[0].join(obs, action)  # type: ignore[operator]  # the same for all
+        return torch.stack([member.of_joined(joined) for member in self.members])  # type: ignore[operator]
 
     def update_statistics(self, obs: Tensor | dict[str, Any], action: Float[Tensor, "*B A"]) -> None:
         """Take observations and actions into the running statistics of every member, where there are any."""

@@ -89,19 +89,23 @@ class SquashedGaussianPolicy(NetworkPolicy):
         self.register_buffer("half_width", torch.from_numpy((high - low) / 2))
         self.shape = space.shape
         self._centre, self._half_width = (high + low) / 2, (high - low) / 2
+        self._log_scale = np.float32((np.log(4 * self._half_width) + 0.5 * math.log(2 * math.pi)).sum())
 
     def choose(self, outputs: np.ndarray, obs: Any, rng: np.random.Generator, explore: bool) -> Any:
         """See :meth:`NetworkPolicy.choose`."""
-        mean, log_std = np.split(outputs, 2, axis=-1)
-        log_std = np.clip(log_std, LOG_STD_MIN, LOG_STD_MAX)
-        log_prob = np.zeros(len(outputs), np.float32)
+        rows, size = len(outputs), len(self._centre)
+        u = outputs[:, :size]
         if explore:
-            noise = rng.standard_normal(mean.shape, dtype=np.float32)
-            mean = mean + np.exp(log_std) * noise
-            squash = 2 * (math.log(2) - mean - np.logaddexp(0.0, -2 * mean)) + np.log(self._half_width)
-            log_prob = (-0.5 * (noise * noise + math.log(2 * math.pi)) - log_std - squash).sum(-1).astype(np.float32)
-        action = self._centre + self._half_width * np.tanh(mean)
-        return action.reshape(outputs.shape[0], *self.shape), log_prob
+            log_std = np.minimum(np.maximum(outputs[:, size:], LOG_STD_MIN), LOG_STD_MAX)
+            noise = rng.standard_normal(u.shape, dtype=np.float32)
+            u = u + np.exp(log_std) * noise
+            # log N + log |du/da| up to a constant; log(1 − tanh²u) is 2 (log 2 − u − softplus(−2u))
+            terms = -0.5 * noise * noise - log_std + 2 * (u + np.logaddexp(np.float32(0), -2 * u))
+            log_prob = terms.sum(-1) - self._log_scale
+        else:
+            log_prob = np.zeros(rows, np.float32)
+        action = self._centre + self._half_width * np.tanh(u)
+        return action.reshape(rows, *self.shape), log_prob
 
     def sample(self, obs: Observation) -> tuple[Tensor, Tensor]:
         """Reparameterised actions [B, A] and log π(a|s) [B]: gradients flow to the policy through both."""

@@ -19,6 +19,7 @@ from lit_rl.algorithms.actor_critic.off_policy_actor_critic import (
 from lit_rl.batch import map_tensors
 from lit_rl.data.windows import Window
 from lit_rl.envs.finite_mdp import random_mdp
+from lit_rl.nn.frozen import Frozen
 from lit_rl.optimizer import Optimizer
 from tests.algorithms.stand_in import detached, learn, moved, parameters, transitions, with_gradient
 
@@ -88,6 +89,7 @@ def test_pathwise_and_score_function_agree_with_the_closed_form() -> None:
     """5.5e: Q = −(a − 0.3)², a ~ N(μ, σ²): ∇_μ E Q = −2(μ − 0.3), ∇_{log σ} E Q = −2σ²; pathwise varies less."""
     ac = agent("Quadratic-v9", net=MLP(()), samples=200_000)
     ac.critic = Square()
+    ac.frozen_critic = Frozen(ac.critic)
     obs = torch.ones(1, 1)
     found: dict[str, tuple[Tensor, Tensor]] = {}
     for kind in ("pathwise", "score"):

@@ -27,7 +27,7 @@ from lit_rl.data.replay import Replay, Transitions
 from lit_rl.envs.recipe import Env
 from lit_rl.functional.critics import critics_loss
 from lit_rl.nn.body import MLP, Body
-from lit_rl.nn.frozen import frozen
+from lit_rl.nn.frozen import Frozen
 from lit_rl.nn.heads import Critics
 from lit_rl.nn.mlp import POLICY_GAIN, linear_head
 from lit_rl.nn.targets import TargetNetwork
@@ -89,6 +89,7 @@ class DDPG(Agent):
         self.policy = DeterministicPolicy(body, head, space, noise)
         self.critics = Critics(net, self.env.observation_space, space, 1)
         self.actor_target, self.critics_target = TargetNetwork(self.actor), TargetNetwork(self.critics)
+        self.frozen_critics = Frozen(self.critics)
 
     @property
     def actor(self) -> torch.nn.Sequential:
@@ -109,7 +110,7 @@ class DDPG(Agent):
             next_q = self.critics_target(batch.next_obs, next_action)
             target = deterministic_target(batch.reward, batch.discount, next_q)  # (1)
         q = self.critics(batch.obs, batch.action)
-        q_of_policy = frozen(self.critics, batch.obs, self.policy.greedy(batch.obs))
+        q_of_policy = self.frozen_critics(batch.obs, self.policy.greedy(batch.obs))
         td_error = (q.detach() - target).abs().mean(0)
         self.experience.learnt(batch.index, td_error)
         self.record(q=q.detach().mean(), td_error=td_error.mean())

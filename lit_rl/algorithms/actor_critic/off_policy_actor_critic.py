@@ -36,7 +36,7 @@ from lit_rl.envs.recipe import Env
 from lit_rl.functional.distributions import masked_logits
 from lit_rl.functional.returns import vtrace
 from lit_rl.nn.body import MLP, Body
-from lit_rl.nn.frozen import frozen
+from lit_rl.nn.frozen import Frozen
 from lit_rl.nn.heads import QFunction
 from lit_rl.nn.mlp import POLICY_GAIN, VALUE_GAIN, linear_head
 from lit_rl.nn.targets import TargetNetwork
@@ -134,7 +134,7 @@ class OffPolicyActorCritic(Agent):
         self.policy = self._policy(net)
         self.critic = self._critic(net)
         if correction == "q_trick":
-            self.critic_target = TargetNetwork(self.critic)
+            self.critic_target, self.frozen_critic = TargetNetwork(self.critic), Frozen(self.critic)
 
     def _policy(self, net: Body) -> CategoricalPolicy | GaussianPolicy:
         body, space = net.build(self.env.observation_space), self.env.action_space
@@ -206,7 +206,7 @@ class OffPolicyActorCritic(Agent):
         action = self.fresh_actions(outputs, obs, self.samples)
         repeated = map_tensors(lambda tensor: tensor.expand(self.samples, *tensor.shape), obs)
         if self.gradient == "pathwise":
-            return -frozen(self.critic, repeated, action).mean(0)  # (5)
+            return -self.frozen_critic(repeated, action).mean(0)  # (5)
         action = action.detach()
         with torch.no_grad():
             if self.discrete:

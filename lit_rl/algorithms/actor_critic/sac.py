@@ -24,7 +24,7 @@ from lit_rl.data.episodes import Episodes
 from lit_rl.data.replay import Replay, Transitions
 from lit_rl.envs.recipe import Env
 from lit_rl.nn.body import MLP, Body
-from lit_rl.nn.frozen import frozen
+from lit_rl.nn.frozen import Frozen
 from lit_rl.nn.heads import Critics
 from lit_rl.nn.mlp import linear_head
 from lit_rl.nn.targets import TargetNetwork
@@ -106,7 +106,7 @@ class SAC(Agent):
         gain = 1.0 if net.head_is_orthogonal else None
         self.policy = SquashedGaussianPolicy(body, linear_head(body.out_features, 2 * dimensions, gain), action_space)
         self.critics = Critics(net, observation_space, action_space, critics)
-        self.critics_target = TargetNetwork(self.critics)
+        self.critics_target, self.frozen_critics = TargetNetwork(self.critics), Frozen(self.critics)
         self.log_alpha = torch.nn.Parameter(torch.tensor(math.log(alpha or 1.0)), requires_grad=alpha is None)
 
     def minibatches(self, data: Transition) -> Iterator[Transition]:
@@ -125,7 +125,7 @@ class SAC(Agent):
             target = soft_target(batch.reward, batch.discount, next_q, next_log_prob, alpha)  # (1)
         q = self.critics(batch.obs, batch.action)
         action, log_prob = self.policy.sample(batch.obs)
-        q_of_policy = frozen(self.critics, batch.obs, action)
+        q_of_policy = self.frozen_critics(batch.obs, action)
         td_error = (q.detach() - target).abs().mean(0)
         self.experience.learnt(batch.index, td_error)
         self.record(q=q.detach().mean(), td_error=td_error.mean(), entropy=-log_prob.detach().mean(), alpha=alpha)

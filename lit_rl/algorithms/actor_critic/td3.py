@@ -30,7 +30,7 @@ from lit_rl.data.replay import Replay, Transitions
 from lit_rl.envs.recipe import Env
 from lit_rl.functional.critics import critics_loss
 from lit_rl.nn.body import MLP, Body
-from lit_rl.nn.frozen import frozen
+from lit_rl.nn.frozen import Frozen
 from lit_rl.nn.heads import Critics
 from lit_rl.nn.mlp import POLICY_GAIN, linear_head
 from lit_rl.nn.targets import TargetNetwork
@@ -99,6 +99,7 @@ class TD3(Agent):
         self.policy = DeterministicPolicy(body, head, space, noise)
         self.critics = Critics(net, self.env.observation_space, space, critics)
         self.actor_target, self.critics_target = TargetNetwork(self.actor), TargetNetwork(self.critics)
+        self.frozen_critic = Frozen(self.critics.members[0])
 
     @property
     def actor(self) -> torch.nn.Sequential:
@@ -127,7 +128,7 @@ class TD3(Agent):
         self.record(q=q.detach().mean(), td_error=td_error.mean())
         losses = {"critic_loss": (batch.weight * critics_loss(q, target)).mean()}  # (3)
         if (self.updates + 1) % self.policy_delay == 0:
-            q_of_policy = frozen(self.critics.members[0], batch.obs, self.policy.greedy(batch.obs))
+            q_of_policy = self.frozen_critic(batch.obs, self.policy.greedy(batch.obs))
             losses["actor_loss"] = deterministic_actor_loss(q_of_policy).mean()  # (4)
         return losses
 
