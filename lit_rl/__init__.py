@@ -39,7 +39,10 @@ AGENTS = {
     "REINFORCE": "lit_rl.algorithms.policy_gradient.reinforce",
     "ResidualQ": "lit_rl.algorithms.q_learning.residual_q",
     "SAC": "lit_rl.algorithms.actor_critic.sac",
+    "SACDiscrete": "lit_rl.algorithms.actor_critic.sac_discrete",
     "Sarsa": "lit_rl.algorithms.q_learning.sarsa",
+    "SoftQ": "lit_rl.algorithms.q_learning.soft_q",
+    "SoftQContinuous": "lit_rl.algorithms.q_learning.soft_q_continuous",
     "SoftValueIteration": "lit_rl.algorithms.dynamic_programming.soft_value_iteration",
     "TD3": "lit_rl.algorithms.actor_critic.td3",
     "TDLambda": "lit_rl.algorithms.tabular.td_lambda",
@@ -110,6 +113,7 @@ if TYPE_CHECKING:
     from lit_rl.algorithms.actor_critic.online_actor_critic import OnlineActorCritic as OnlineActorCritic
     from lit_rl.algorithms.actor_critic.q_prop import QProp as QProp
     from lit_rl.algorithms.actor_critic.sac import SAC as SAC
+    from lit_rl.algorithms.actor_critic.sac_discrete import SACDiscrete as SACDiscrete
     from lit_rl.algorithms.actor_critic.td3 import TD3 as TD3
     from lit_rl.algorithms.bandits.ids import IDS as IDS
     from lit_rl.algorithms.bandits.thompson import ThompsonSampling as ThompsonSampling
@@ -138,6 +142,8 @@ if TYPE_CHECKING:
     from lit_rl.algorithms.q_learning.q_learning import QLearning as QLearning
     from lit_rl.algorithms.q_learning.residual_q import ResidualQ as ResidualQ
     from lit_rl.algorithms.q_learning.sarsa import Sarsa as Sarsa
+    from lit_rl.algorithms.q_learning.soft_q import SoftQ as SoftQ
+    from lit_rl.algorithms.q_learning.soft_q_continuous import SoftQContinuous as SoftQContinuous
     from lit_rl.algorithms.tabular.dyna_q import DynaQ as DynaQ
     from lit_rl.algorithms.tabular.optimistic_value_iteration import (
         OptimisticValueIteration as OptimisticValueIteration,

@@ -61,7 +61,8 @@ def soft_value(
     q: Float[Tensor, "*B A"], temperature: float | Tensor, mask: Bool[Tensor, "*B A"] | None = None
 ) -> Float[Tensor, "*B"]:
     """α log Σ_a exp(q(s, a)/α): the soft maximum. Formula sheet: 15.6.1a (Haarnoja et al. 2017)."""
-    return temperature * torch.logsumexp(legal_values(q / temperature, mask), -1)
+    value = temperature * torch.logsumexp(legal_values(q / temperature, mask), -1)
+    return value if mask is None else value.clamp(min=torch.finfo(q.dtype).min)  # α > 1 overflows where none is legal
 
 
 def epsilon_greedy_probabilities(

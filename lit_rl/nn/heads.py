@@ -109,3 +109,38 @@ class Critics(nn.Module):
         """Take observations and actions into the running statistics of every member, where there are any."""
         for member in self.members:
             member.update_statistics(obs, action)  # type: ignore[operator]
+
+
+class DiscreteCritics(nn.Module):
+    """``n`` independent networks with a value for every action of a Discrete space.
+
+    Args:
+        body: of each; it may not be recurrent.
+        observation_space: of one environment.
+        actions: A.
+        n: E.
+
+    Raises:
+        ValueError: none is wanted, or the body has a memory.
+    """
+
+    def __init__(self, body: Body, observation_space: gymnasium.Space, actions: int, n: int = 2) -> None:
+        super().__init__()
+        if n < 1:
+            raise ValueError(f"DiscreteCritics has n={n}: at least one is needed")
+        bodies = [body.build(observation_space) for _ in range(n)]
+        if bodies[0].state_size:
+            raise ValueError("DiscreteCritics have no memory: give them an MLP or CNN, not Recurrent")
+        gain = VALUE_GAIN if body.head_is_orthogonal else None
+        self.members = nn.ModuleList(
+            nn.Sequential(built, linear_head(built.out_features, actions, gain)) for built in bodies
+        )
+
+    def forward(self, obs: Tensor | dict[str, Any]) -> Float[Tensor, "E *B A"]:
+        """Observations [..., *shape] → the values of all actions under each member."""
+        return torch.stack([member(obs) for member in self.members])
+
+    def update_statistics(self, obs: Tensor | dict[str, Any]) -> None:
+        """Take observations into the running statistics of every member, where there are any."""
+        for member in self.members:
+            member[0].update_statistics(obs)  # type: ignore[index]

@@ -82,9 +82,9 @@ class NetworkPolicy(Policy, ABC):
 
 
 def observation_tensors(obs: Any, device: torch.device) -> Observation:
-    """Numpy observations, or a dict of them, as tensors on ``device``."""
+    """Numpy observations, or a (nested) dict of them, as tensors on ``device``."""
     if isinstance(obs, dict):
-        return {key: torch.as_tensor(value, device=device) for key, value in obs.items()}
+        return {key: observation_tensors(value, device) for key, value in obs.items()}
     return torch.as_tensor(obs, device=device)
 
 

@@ -31,6 +31,7 @@ def test_the_soft_maximum_hardens_as_it_cools() -> None:
     np.testing.assert_allclose(soft_value(NEXT, 2.0), expected, rtol=1e-6)
     masked = soft_value(NEXT, 0.5, MASK)
     assert masked[0] == 4 and masked.isfinite().all()
+    assert soft_value(NEXT, 5.0, MASK).isfinite().all()
     np.testing.assert_allclose(soft_value(NEXT + 3, 0.7), soft_value(NEXT, 0.7) + 3, rtol=1e-6)
 
 

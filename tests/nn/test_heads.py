@@ -4,7 +4,7 @@ import torch
 from gymnasium import spaces
 
 from lit_rl.nn.body import CNN, MLP, Recurrent
-from lit_rl.nn.heads import Critics, DuellingHead, QFunction
+from lit_rl.nn.heads import Critics, DiscreteCritics, DuellingHead, QFunction
 from tests.nn.test_body import MIXED, PLANES, SPACES, VECTOR, sample, tensors
 
 ACTIONS = spaces.Box(np.array([0.0, -4.0], np.float32), np.array([10.0, 4.0], np.float32))
@@ -81,3 +81,17 @@ def test_what_does_not_fit_is_refused(body, actions, message):
 def test_critics_need_a_member():
     with pytest.raises(ValueError, match="n=0"):
         Critics(MLP(), VECTOR, ACTIONS, n=0)
+
+
+def test_discrete_critics_are_independent():
+    critics = DiscreteCritics(MLP((8,), normalize=True), VECTOR, 5, n=3)
+    obs = tensors(sample(VECTOR, 4))
+    critics.update_statistics(obs)
+    values = critics(obs)
+    assert values.shape == (3, 4, 5) and not torch.equal(values[0], values[1])
+    values[1].sum().backward()
+    assert not any(p.grad.any() for p in critics.members[0].parameters())
+    assert all(p.grad.any() for p in critics.members[1].parameters())
+    for wrong, arguments in (("at least one", (MLP(), VECTOR, 5, 0)), ("no memory", (Recurrent(), VECTOR, 5))):
+        with pytest.raises(ValueError, match=wrong):
+            DiscreteCritics(*arguments)
