@@ -35,7 +35,7 @@ class AgentEntry(NamedTuple):
 
     @property
     def folder(self) -> str:
-        """The module's own name: also that of its folder of configs and of its test."""
+        """The module's own name: also that of its test, and of its folder of configs unless it shares another's."""
         return self.module.rpartition(".")[2]
 
 
@@ -46,7 +46,8 @@ def agents(package: Path = PACKAGE) -> list[AgentEntry]:
         FileNotFoundError: the registry names a module that has no file.
     """
     shared = _attributes(package / "agent.py", "Agent", package)
-    return [_entry(package, name, module, shared) for name, module in registry(package).items()]
+    runs = _configs(package.parent / "configs")
+    return [_entry(package, name, module, shared, runs.get(name, ())) for name, module in registry(package).items()]
 
 
 def registry(package: Path = PACKAGE) -> dict[str, str]:
@@ -92,7 +93,19 @@ def print_listing() -> None:
     (console if console.is_terminal else Console(width=160)).print(table)
 
 
-def _entry(package: Path, name: str, module: str, shared: dict[str, tuple[str, ...]]) -> AgentEntry:
+def _configs(folder: Path) -> dict[str, tuple[Path, ...]]:
+    """The configs in the folders of ``folder`` by the agent that they run: a folder may serve several."""
+    found: dict[str, tuple[Path, ...]] = {}
+    for path in sorted(folder.glob("*/*.yaml")):
+        agent = re.search(r"^model:\s+(?:class_path:\s+)?(\w+)", path.read_text("utf-8"), re.M)
+        if agent:
+            found[agent[1]] = (*found.get(agent[1], ()), path)
+    return found
+
+
+def _entry(
+    package: Path, name: str, module: str, shared: dict[str, tuple[str, ...]], configs: tuple[Path, ...]
+) -> AgentEntry:
     path = source(module, package)
     docstring = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
     paper, _, formula = sections(docstring).get("Paper", "").partition("Formula sheet:")
@@ -105,7 +118,7 @@ def _entry(package: Path, name: str, module: str, shared: dict[str, tuple[str, .
         formula=" ".join(formula.split()).rstrip("."),
         action_spaces=own.get("action_spaces", ()),
         observation=own.get("observation_spaces", ()),
-        configs=tuple(sorted((package.parent / "configs" / path.stem).glob("*.yaml"))),
+        configs=configs,
     )
 
 

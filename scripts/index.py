@@ -39,7 +39,7 @@ def missing(root: Path = ROOT) -> list[str]:
         }
         faults += [f"{entry.name}: {where} has no {cell}" for cell, value in cells.items() if not value]
         if not entry.configs:
-            faults.append(f"{entry.name}: configs/{entry.folder}/ has no .yaml")
+            faults.append(f"{entry.name}: configs/{entry.folder}/ has no .yaml that runs it")
         if not test_of(entry, root).exists():
             faults.append(f"{entry.name}: {test_of(entry, root).relative_to(root)} does not exist")
     return faults

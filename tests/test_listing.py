@@ -70,6 +70,15 @@ def test_installed_package_without_configs(project: Path):
     assert entry.configs == ()
 
 
+def test_a_config_belongs_to_the_agent_that_it_runs(project: Path):
+    """Two agents may share a folder; a config of another one is nobody's business here."""
+    (project / "configs" / "tq" / "other.yaml").write_text("trainer: {}\nmodel:\n  class_path: Other\n  init_args: {}\n")
+    (project / "configs" / "more").mkdir()
+    (project / "configs" / "more" / "far.yaml").write_text("model:\n  class_path: TQ\n")
+    (entry,) = agents(project / "lit_rl")
+    assert [path.name for path in entry.configs] == ["far.yaml", "lake.yaml", "taxi.yaml"]
+
+
 def test_sections_keep_blank_lines_inside_and_end_at_other_text():
     parts = sections("Title.\n\nUpdate   a\n\n         b\nMore prose.\n  not this\nData     c")
     assert parts == {"Update": "a\n\nb", "Data": "c"}
