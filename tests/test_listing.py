@@ -72,7 +72,7 @@ def test_installed_package_without_configs(project: Path):
 
 def test_a_config_belongs_to_the_agent_that_it_runs(project: Path):
     """Two agents may share a folder; a config of another one is nobody's business here."""
-    (project / "configs" / "tq" / "other.yaml").write_text("trainer: {}\nmodel:\n  class_path: Other\n  init_args: {}\n")
+    (project / "configs" / "tq" / "other.yaml").write_text("trainer: {}\nmodel:\n  class_path: Other\n")
     (project / "configs" / "more").mkdir()
     (project / "configs" / "more" / "far.yaml").write_text("model:\n  class_path: TQ\n")
     (entry,) = agents(project / "lit_rl")

@@ -6,7 +6,7 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
-from torch import Tensor, nn
+from torch import Tensor
 
 from lit_rl.batch import Observation, map_tensors
 from lit_rl.nn.body import Body

@@ -153,7 +153,7 @@ def test_wrong_arguments(wrong: dict) -> None:
 @pytest.mark.medium
 @pytest.mark.parametrize("prior", ["none", "uniform"])
 def test_a_table_learns_the_exact_soft_values(prior: Prior, tmp_path: Path) -> None:
-    """A random MDP of 4 states, seen through its transitions: max |q − q*| < 0.1 where q* spreads over several units."""
+    """A random MDP of 4 states, seen through its transitions: max |q − q*| < 0.1 where q* spreads over 2."""
     env = Env(WORLD + "RandomMDP-v0", num_envs=4, kwargs={"states": 4, "actions": 3})
     data = Replay(20_000, 512, 0.1, warmup=2_000, steps_per_epoch=20_000, steps_per_batch=5_000)
     descent = Optimizer(Exponential(0.1, 0.002, 20_000))

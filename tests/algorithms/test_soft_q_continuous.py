@@ -17,7 +17,9 @@ from lit_rl.algorithms.q_learning.soft_q_continuous import (
     sampler_loss,
     stein_direction,
 )
+from lit_rl.nn.heads import QFunction
 from lit_rl.optimizer import Optimizer
+from lit_rl.policies.sampler import SamplerPolicy
 from tests.algorithms.stand_in import Quadratic, detached, learn, moved, parameters, transitions, with_gradient
 
 
@@ -212,13 +214,20 @@ def test_acting_draws_from_the_network_and_greedy_takes_the_best() -> None:
     torch.testing.assert_close(soft_q.state_value(obs), soft_q.q(obs, torch.from_numpy(greedy)))
 
 
-def test_nested_observations_pass_through_torch_too() -> None:
-    env = Env("lit_rl.envs.toy:lit_rl/IdentityBox-v0", num_envs=2)
-    policy = agent(env).policy
-    obs, state = np.zeros((2, 1), np.float32), np.zeros((2, 0), np.float32)
-    slow = policy.act(obs, state, np.random.default_rng(0)).action  # before refresh(): no numpy view yet
+def test_numpy_and_torch_act_alike_on_nested_observations() -> None:
+    torch.manual_seed(0)
+    space = spaces.Dict({"near": spaces.Box(-1, 1, (2,), np.float32), "far": spaces.Discrete(3)})
+    box = spaces.Box(-1, 3, (2,), np.float32)
+    policy = SamplerPolicy(MLP((8,), normalize=True), space, box, QFunction(MLP((8,)), space, box), 4)
+    obs = {"near": np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32), "far": np.array([0, 1, 2, 0, 1])}
+    tensors = {key: torch.from_numpy(value) for key, value in obs.items()}
+    policy.update_statistics({key: value[None] for key, value in tensors.items()})
+    state = np.zeros((5, 0), np.float32)
+    slow = policy.act(obs, state, np.random.default_rng(0)).action  # no numpy view of the weights before refresh()
     policy.refresh()
+    assert policy._fast is not None
     np.testing.assert_allclose(policy.act(obs, state, np.random.default_rng(0)).action, slow, atol=1e-6)
+    assert box.contains(slow[0]) and policy(tensors).shape == (5, 2)
 
 
 @pytest.mark.parametrize("wrong", [{"tau": 0.0}, {"alpha": 0.0}, {"particles": 1}, {"value_samples": 0}])
