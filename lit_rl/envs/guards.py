@@ -150,8 +150,9 @@ class Guard:
         for key, leaf in self.leaves.items():
             values = obs[key] if isinstance(obs, dict) else obs
             if not _is_finite(values):
-                for index, *at in np.argwhere(~np.isfinite(values)):
-                    found.setdefault(int(index), f"returned {_nonfinite(values[(index, *at)])} in {leaf.name}{_at(at)}")
+                for place in np.argwhere(~np.isfinite(values)):
+                    text = f"returned {_nonfinite(values[tuple(place)])} in {leaf.name}{_at(place[1:])}"
+                    found.setdefault(int(place[0]), text)
             if not in_range:
                 self._out_of_range(values, leaf, found)
         return found
@@ -159,9 +160,10 @@ class Guard:
     def _out_of_range(self, values: Array, leaf: Leaf, found: dict[int, str]) -> None:
         if leaf.low is None or leaf.high is None or ((values >= leaf.low) & (values <= leaf.high)).all():
             return
-        for index, *at in np.argwhere((values < leaf.low) | (values > leaf.high)):
+        for place in np.argwhere((values < leaf.low) | (values > leaf.high)):
+            index, at = place[0], place[1:]
             low, high = (np.broadcast_to(bound, leaf.shape)[tuple(at)] for bound in (leaf.low, leaf.high))
-            text = f"returned {values[(index, *at)]} in {leaf.name}{_at(at)}, outside its space [{low}, {high}]"
+            text = f"returned {values[tuple(place)]} in {leaf.name}{_at(at)}, outside its space [{low}, {high}]"
             if leaf.dtype.kind == "f":  # physics overshoots its declared bounds now and then; a network does not mind
                 self._warn(f"(index {index}) {text}")
             else:
@@ -229,8 +231,8 @@ def _nonfinite(value: Any) -> str:
     return "NaN" if np.isnan(value) else "infinity" if value > 0 else "-infinity"
 
 
-def _at(index: list[Any]) -> str:
-    return f"[{', '.join(str(int(i)) for i in index)}]" if index else ""
+def _at(index: Array) -> str:
+    return f"[{', '.join(map(str, index))}]" if len(index) else ""
 
 
 def _what(value: Any) -> str:

@@ -239,6 +239,7 @@ def worked_returns(folder: Path, repeats: int) -> Figure:
     import torch
 
     import lit_rl
+    from lit_rl.algorithms.policy_gradient.minibatches import advantages_and_targets
     from lit_rl.data.collector import Collector, as_tensors
     from lit_rl.data.memory import ReplayMemory
     from tests.envs.scripted import register
@@ -290,7 +291,7 @@ def worked_returns(folder: Path, repeats: int) -> Figure:
         for first in (0, length):
             rollout = as_tensors(collector.collect(length))
             with torch.no_grad():
-                got, _ = agent.advantages(rollout, agent.networks.evaluate(rollout))
+                got, _ = advantages_and_targets(agent, rollout, agent.networks.evaluate(rollout))
             expected, following = [0.0] * length, 0.0
             for t in reversed(range(length)):
                 state, reward, successor, terminated, truncated = stream[first + t]

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from lit_rl import MLP, PPO, Env, Linear, Recurrent, Rollouts
+from lit_rl.algorithms.policy_gradient.minibatches import advantages_and_targets
 from lit_rl.algorithms.policy_gradient.ppo import clipped_surrogate_loss
 from lit_rl.batch import Rollout
 from lit_rl.data.collector import as_tensors
@@ -66,7 +67,7 @@ def test_rows_keep_together(body: Any) -> None:
     ppo = agent(body=body, epochs=2, minibatch_size=20)
     data = rollout(ppo)
     now = ppo.networks.evaluate(data)
-    advantage, target = ppo.advantages(data, now)
+    advantage, target = advantages_and_targets(ppo, data, now)
     table = {}
     for t in range(20):
         for n in range(3):
@@ -90,7 +91,7 @@ def test_advantages_bootstrap_from_the_true_successor() -> None:
     assert len(data.final_index)
     data = data._replace(truncated=data.terminated.clone(), terminated=data.terminated.clone())
     data.terminated[:, 0] = False  # environment 0 is cut by time, the others end
-    advantage, target = ppo.advantages(data, ppo.networks.evaluate(data))
+    advantage, target = advantages_and_targets(ppo, data, ppo.networks.evaluate(data))
     final = dict(zip(data.final_index.tolist(), data.final_obs, strict=True))
     with torch.no_grad():
         for t in range(60):

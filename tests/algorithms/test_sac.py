@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from lit_rl import MLP, SAC, Replay
-from lit_rl.algorithms.actor_critic.sac import actor_loss, critic_loss, soft_target, temperature_loss
+from lit_rl.algorithms.actor_critic.sac import actor_loss, soft_target, temperature_loss
+from lit_rl.functional.critics import critics_loss
 from lit_rl.optimizer import Optimizer
 from tests.algorithms.stand_in import Quadratic, detached, learn, moved, parameters, transitions, with_gradient
 
@@ -21,7 +22,7 @@ def test_losses_by_hand() -> None:
     assert target.tolist() == pytest.approx([3.25, -1.0])
     # ½(1 − 3.25)² + ½(3 − 3.25)² = 2.5625; ½·1² + ½·0² = 0.5
     q = torch.tensor([[1.0, 0.0], [3.0, -1.0]])
-    assert critic_loss(q, target).tolist() == pytest.approx([2.5625, 0.5])
+    assert critics_loss(q, target).tolist() == pytest.approx([2.5625, 0.5])
     # ½·(−1) − 1 = −1.5; ½·2 − (−1) = 2
     assert actor_loss(q, log_prob, alpha).tolist() == pytest.approx([-1.5, 2.0])
     # −log α (log π + H̄), H̄ = −1: −log ½ · (−2) and · 1

@@ -23,6 +23,7 @@ from lit_rl.batch import Transition, unstack
 from lit_rl.data.episodes import Episodes
 from lit_rl.data.replay import Replay, Transitions
 from lit_rl.envs.recipe import Env
+from lit_rl.functional.critics import critics_loss
 from lit_rl.nn.body import MLP, Body
 from lit_rl.nn.frozen import Frozen
 from lit_rl.nn.heads import Critics
@@ -41,11 +42,6 @@ def soft_target(
 ) -> Float[Tensor, " B"]:
     """y of (1). ``discount`` is γⁿ(1 − terminated)."""
     return reward + discount * (next_q.amin(0) - alpha * next_log_prob)
-
-
-def critic_loss(q: Float[Tensor, "E B"], target: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
-    """(2) per sample."""
-    return 0.5 * (q - target).square().sum(0)
 
 
 def actor_loss(q: Float[Tensor, "E B"], log_prob: Float[Tensor, " B"], alpha: Float[Tensor, ""]) -> Float[Tensor, " B"]:
@@ -130,7 +126,7 @@ class SAC(Agent):
         self.experience.learnt(batch.index, td_error)
         self.record(q=q.detach().mean(), td_error=td_error.mean(), entropy=-log_prob.detach().mean(), alpha=alpha)
         losses = {
-            "critic_loss": (batch.weight * critic_loss(q, target)).mean(),  # (2)
+            "critic_loss": (batch.weight * critics_loss(q, target)).mean(),  # (2)
             "actor_loss": actor_loss(q_of_policy, log_prob, alpha).mean(),  # (3)
         }
         if self.log_alpha.requires_grad:

@@ -20,8 +20,8 @@ from torch import Tensor
 from lit_rl.agent import Agent
 from lit_rl.algorithms.policy_gradient.minibatches import (
     Minibatch,
+    advantages_and_targets,
     all_rows,
-    estimate_advantages,
     rows_of,
     shuffled_segments,
     standardized,
@@ -30,7 +30,6 @@ from lit_rl.batch import Rollout
 from lit_rl.data.episodes import Episodes
 from lit_rl.data.rollouts import Rollouts
 from lit_rl.envs.recipe import Env
-from lit_rl.functional.statistics import explained_variance
 from lit_rl.optimizer import Optimizer
 from lit_rl.policies.actor_critic import STOCHASTIC_SPACES, ActorCritic, StochasticPolicy
 from lit_rl.schedules import Scheduled, as_schedule
@@ -115,10 +114,7 @@ class EntropyPG(Agent):
         now = self.networks.evaluate(data)
         if self.entropy == "return":
             data = data._replace(reward=data.reward - self.alpha(self.env_steps) * now.log_prob)  # (1)
-        advantage, target, rho = estimate_advantages(data, now, self.gamma, self.lam, lagging=self.data.workers > 0)
-        self.record(explained_variance=explained_variance(now.value.flatten(), target.flatten()))
-        if rho is not None:
-            self.record(rho=rho.mean())
+        advantage, target = advantages_and_targets(self, data, now)
         advantage = standardized(advantage) if self.standardize else advantage
         if self.networks.recurrent:
             yield from shuffled_segments(data, now, advantage, target, advantage.numel())

@@ -25,8 +25,8 @@ from torch import Tensor
 from lit_rl.agent import Agent
 from lit_rl.algorithms.policy_gradient.minibatches import (
     Minibatch,
+    advantages_and_targets,
     all_rows,
-    estimate_advantages,
     rows_of,
     shuffled_rows,
     shuffled_segments,
@@ -36,7 +36,6 @@ from lit_rl.batch import Observation, Rollout, map_tensors
 from lit_rl.data.episodes import Episodes
 from lit_rl.data.rollouts import Rollouts
 from lit_rl.envs.recipe import Env
-from lit_rl.functional.statistics import explained_variance
 from lit_rl.nn.normalizer import all_mean
 from lit_rl.optimizer import Optimizer
 from lit_rl.policies.actor_critic import STOCHASTIC_SPACES, ActorCritic, StochasticPolicy
@@ -136,10 +135,7 @@ class KLPPO(Agent):
         """(1), then epochs × shuffled minibatches, β following the divergence."""
         self.networks.update_statistics(data.obs)
         now = self.networks.evaluate(data)
-        advantage, target, rho = estimate_advantages(data, now, self.gamma, self.lam, lagging=self.data.workers > 0)
-        self.record(explained_variance=explained_variance(now.value.flatten(), target.flatten()))
-        if rho is not None:
-            self.record(rho=rho.mean())
+        advantage, target = advantages_and_targets(self, data, now)
         old = self.policy.distribution(now.outputs)
         rows = None if self.networks.recurrent else all_rows(data, now, advantage, target, old)
         for epoch in range(self.epochs):

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lit_rl.batch import Observation, Rollout, map_tensors, select
 from lit_rl.functional.returns import generalized_advantage, vtrace
+from lit_rl.functional.statistics import explained_variance
 from lit_rl.policies.actor_critic import Evaluation
 
 
@@ -44,6 +45,16 @@ def estimate_advantages(data: Rollout, now: Evaluation, gamma: float, lam: float
         data.reward, now.value, now.next_value, discount, data.done, log_ratio=log_ratio, lam=lam
     )
     return Advantages(advantage, target, rho)
+
+
+def advantages_and_targets(agent: Any, data: Rollout, now: Evaluation) -> tuple[Tensor, Tensor]:
+    """A and G [T, N] by the agent's γ and λ; it records how much of G the critic explains, and ρ where there is one."""
+    lagging = agent.data.workers > 0
+    advantage, target, rho = estimate_advantages(data, now, agent.gamma, agent.lam, lagging)
+    agent.record(explained_variance=explained_variance(now.value.flatten(), target.flatten()))
+    if rho is not None:
+        agent.record(rho=rho.mean())
+    return advantage, target
 
 
 def standardized(advantage: Tensor) -> Tensor:

@@ -20,8 +20,8 @@ from torch import Tensor
 from lit_rl.agent import Agent
 from lit_rl.algorithms.policy_gradient.minibatches import (
     Minibatch,
+    advantages_and_targets,
     all_rows,
-    estimate_advantages,
     rows_of,
     shuffled_rows,
     shuffled_segments,
@@ -31,9 +31,9 @@ from lit_rl.batch import Rollout
 from lit_rl.data.episodes import Episodes
 from lit_rl.data.rollouts import Rollouts
 from lit_rl.envs.recipe import Env
-from lit_rl.functional.statistics import approx_kl, explained_variance
+from lit_rl.functional.statistics import approx_kl
 from lit_rl.optimizer import Optimizer
-from lit_rl.policies.actor_critic import STOCHASTIC_SPACES, ActorCritic, Evaluation, StochasticPolicy
+from lit_rl.policies.actor_critic import STOCHASTIC_SPACES, ActorCritic, StochasticPolicy
 from lit_rl.safeguards import mean_over_ranks
 from lit_rl.schedules import Scheduled, as_schedule
 
@@ -100,8 +100,7 @@ class PPO(Agent):
         self._clip_now = self.clip(self.env_steps)
         self.networks.update_statistics(data.obs)
         now = self.networks.evaluate(data)
-        advantage, target = self.advantages(data, now)
-        self.record(explained_variance=explained_variance(now.value.flatten(), target.flatten()))
+        advantage, target = advantages_and_targets(self, data, now)
         rows = None if self.networks.recurrent else all_rows(data, now, advantage, target)
         for _ in range(self.epochs):
             if rows is None:
@@ -110,13 +109,6 @@ class PPO(Agent):
                 yield from shuffled_rows(rows, self.minibatch_size)
             if self.target_kl is not None and mean_over_ranks(self._last_kl, self.trainer) > 1.5 * self.target_kl:
                 return
-
-    def advantages(self, data: Rollout, now: Evaluation) -> tuple[Tensor, Tensor]:
-        """(1) and the value targets G, both [T, N]; by V-trace where the data were collected by an older policy."""
-        estimate = estimate_advantages(data, now, self.gamma, self.lam, lagging=self.data.workers > 0)
-        if estimate.rho is not None:
-            self.record(rho=estimate.rho.mean())
-        return estimate.advantage, estimate.target
 
     def loss(self, batch: Minibatch) -> dict[str, Tensor]:
         """(2)-(4)."""

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lit_rl.agent import Agent
-from lit_rl.algorithms.policy_gradient.minibatches import all_rows, estimate_advantages
+from lit_rl.algorithms.policy_gradient.minibatches import advantages_and_targets, all_rows
 from lit_rl.algorithms.policy_gradient.trust_region import (
     CriticFit,
     Fisher,
@@ -38,7 +38,6 @@ from lit_rl.data.episodes import Episodes
 from lit_rl.data.rollouts import Rollouts
 from lit_rl.envs.recipe import Env
 from lit_rl.functional.natural_gradient import kl_sized
-from lit_rl.functional.statistics import explained_variance
 from lit_rl.optimizer import Optimizer
 from lit_rl.policies.actor_critic import STOCHASTIC_SPACES, ActorCritic, StochasticPolicy
 
@@ -105,10 +104,7 @@ class TRPO(Agent):
         """(1), all rows for the policy, then minibatches for the critic."""
         self.networks.update_statistics(data.obs)
         now = self.networks.evaluate(data)
-        advantage, target, rho = estimate_advantages(data, now, self.gamma, self.lam, lagging=self.data.workers > 0)
-        self.record(explained_variance=explained_variance(now.value.flatten(), target.flatten()))
-        if rho is not None:
-            self.record(rho=rho.mean())
+        advantage, target = advantages_and_targets(self, data, now)
         yield from policy_then_critic(all_rows(data, now, advantage, target), self.critic)
 
     def update(self, minibatch: PolicyBatch | ValueBatch) -> None:
