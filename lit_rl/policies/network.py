@@ -81,7 +81,7 @@ class NetworkPolicy(Policy, ABC):
         return {**self.__dict__, "_fast": None}  # views of another process's memory are worthless
 
 
-def observation_tensors(obs: Any, device: torch.device) -> Observation:
+def observation_tensors(obs: Any, device: torch.device) -> Any:
     """Numpy observations, or a (nested) dict of them, as tensors on ``device``."""
     if isinstance(obs, dict):
         return {key: observation_tensors(value, device) for key, value in obs.items()}

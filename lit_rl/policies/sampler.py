@@ -11,13 +11,16 @@ from torch import Tensor
 from lit_rl.batch import Observation, map_tensors
 from lit_rl.nn.body import Body
 from lit_rl.nn.heads import QFunction
-from lit_rl.nn.mlp import linear_head
+from lit_rl.nn.mlp import POLICY_GAIN, linear_head
 from lit_rl.policies.network import NetworkPolicy, observation_tensors
 from lit_rl.policies.policy import Act
 
 
 class SamplerPolicy(NetworkPolicy):
-    """a = centre + half_width · tanh(f(ξ, s)), ξ ~ N(0, I) with as many entries as the action, in a bounded Box.
+    """a = centre + half_width · tanh(u), u = ξ + f(ξ, s), ξ ~ N(0, I) with as many entries as the action, in a Box.
+
+    f begins near 0, so that the first samples are spread over the whole box: a sampler that begins in one place learns
+    one mode, however many there are.
 
     The greedy action is the best of ``candidates`` actions under q, made from the same noise every time. What it
     reports as the log-probability of a sample is 0, since it has none to report: no importance weight can be made.
@@ -51,7 +54,7 @@ class SamplerPolicy(NetworkPolicy):
         built = body.build(spaces.Dict({"noise": noise, "observation": observation_space}))
         if built.state_size:
             raise ValueError("SamplerPolicy has no memory: give it an MLP or CNN, not Recurrent")
-        super().__init__(built, linear_head(built.out_features, dimensions, 1.0))
+        super().__init__(built, linear_head(built.out_features, dimensions, POLICY_GAIN))
         self.q, self.dimensions, self.shape = q, dimensions, action_space.shape
         self.register_buffer("centre", torch.from_numpy((high + low) / 2))
         self.register_buffer("half_width", torch.from_numpy((high - low) / 2))
@@ -70,16 +73,17 @@ class SamplerPolicy(NetworkPolicy):
         return super().act({"noise": noise, "observation": obs}, state, rng, explore)
 
     def choose(self, outputs: np.ndarray, obs: Any, rng: np.random.Generator, explore: bool) -> Any:
-        """Outputs of f as actions; see :meth:`NetworkPolicy.choose`."""
-        action = self._centre + self._half_width * np.tanh(outputs)
+        """Actions from outputs of f and the noise that stands in ``obs``; see :meth:`NetworkPolicy.choose`."""
+        action = self._centre + self._half_width * np.tanh(obs["noise"] + outputs)
         return action.reshape(len(outputs), *self.shape), np.zeros(len(outputs), np.float32)
 
     def unsquashed(self, obs: Observation, noise: Tensor) -> Tensor:
-        """f(ξ, s) [M, B, A] from observations [B, ...] and noise [M, B, A]."""
-        return self.outputs({"noise": noise, "observation": repeated(obs, len(noise))})
+        """u [M, B, A] from observations [B, ...] and noise [M, B, A]."""
+        joined: dict[str, Any] = {"noise": noise, "observation": repeated(obs, len(noise))}
+        return noise + self.outputs(joined)
 
     def squash(self, unsquashed: Tensor) -> Tensor:
-        """Outputs of f [..., A] → actions [..., A] in the environment's units."""
+        """u [..., A] → actions [..., A] in the environment's units."""
         return self.centre + self.half_width * torch.tanh(unsquashed)
 
     def candidates(self, obs: Observation) -> tuple[Tensor, Tensor]:

@@ -6,16 +6,17 @@ Paper    Haarnoja, Tang, Abbeel & Levine 2017, "Reinforcement learning with deep
 Update   V(s') = α log 1/M Σ_i exp(q(s', a_i; θ⁻)/α) / p(a_i),  a_i ~ p uniform over the box            (1)
          y     = r + γ(1 − terminated) V(s')                                                           (2)
          L(θ)  = mean w ½ (q(s, a; θ) − y)²                                                            (3)
-         The sampler is a = squash(u), u = f(ξ, s; φ), ξ ~ N(0, I); what u should be distributed as is
+         The sampler is a = squash(u), u = ξ + f(ξ, s; φ), ξ ~ N(0, I); what u should be distributed as is
          log p(u|s) = q(s, squash(u); θ)/α + Σ_k log(1 − tanh² u_k) + constant                         (4)
          Δ_i   = mean_j k(u_j, u_i) ∇ log p(u_j|s) + ∇_{u_j} k(u_j, u_i),  k = exp(−‖u_j − u_i‖²/h)       (5)
-         φ    ← φ + lr mean_i (∂f(ξ_i, s; φ)/∂φ)ᵀ Δ_i                                                    (6)
+         φ    ← φ + lr mean_i (∂u_i/∂φ)ᵀ Δ_i                                                              (6)
          θ⁻   ← (1 − τ) θ⁻ + τ θ                                                                       (7)
 Data     Replay: act by the sampler, store, sample; uniformly random actions at first. Without exploration the best
          under q of some samples, made from the same noise every time.
 Differs  The Stein direction is taken before the squashing, where the density has no edges at which the Stein identity
-         would fail. h is the median of the squared distances over log M, without gradient; particles i and j are two
-         sets, so that none of them attracts itself. Both losses descend in one backward: they reach disjoint
+         would fail. f is added to the noise and begins near 0, so that the first actions are spread over the box and
+         every mode has some. h is the median of the squared distances over log M, without gradient; particles i and j
+         are two sets, so that none of them attracts itself. Both losses descend in one backward: they reach disjoint
          parameters. Entropy is that of actions in the environment's units.
 """
 
