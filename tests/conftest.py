@@ -6,10 +6,11 @@ from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; child processes inherit it
 
-import jaxtyping
 import pytest
 import torch
 from jaxtyping import install_import_hook
+
+from tests.checks import without_checks
 
 torch.set_num_threads(1)
 
@@ -26,7 +27,5 @@ if os.environ.get("JAXTYPING_DISABLE", "0") != "1":
 @pytest.fixture
 def unchecked() -> Iterator[None]:
     """Without the run-time check of annotations, as users run."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
+    with without_checks():
+        yield
