@@ -19,6 +19,8 @@ from lit_rl.policies.network import NetworkPolicy
 from tests.tiny import ENVS, PAIRS, AtEnd, differences, everything, tiny, trainer
 
 each_agent = pytest.mark.parametrize("name", sorted(lit_rl.AGENTS))
+# Shapes are checked where each agent learns, once; comparing whole runs needs no second look at them.
+as_users_run = pytest.mark.usefixtures("unchecked")
 each_pair = pytest.mark.parametrize(("name", "space"), PAIRS)
 
 
@@ -113,6 +115,7 @@ def test_no_policy_lag(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert made == agent.updates > 0
 
 
+@as_users_run
 @each_agent
 @pytest.mark.parametrize("num_envs", [1, 3])
 def test_batches_are_bookkeeping(name: str, num_envs: int, tmp_path: Path) -> None:
@@ -160,12 +163,14 @@ def check_resume(name: str, folder: Path, epochs: int = 2, **arguments: Any) -> 
         assert differences(straight, end.state) == [], path.parent.name
 
 
+@as_users_run
 @pytest.mark.medium
 @each_agent
 def test_resumes_bit_for_bit(name: str, tmp_path: Path) -> None:
     check_resume(name, tmp_path)
 
 
+@as_users_run
 @each_agent
 def test_resumes_where_the_last_batch_is_shorter(name: str, tmp_path: Path) -> None:
     """5 rounds in batches of 2, 2, 1: a resumed epoch must know which batch it is in."""
@@ -175,12 +180,14 @@ def test_resumes_where_the_last_batch_is_shorter(name: str, tmp_path: Path) -> N
         check_resume(name, tmp_path, epochs=1, data=field)
 
 
+@as_users_run
 @pytest.mark.medium
 @each_agent
 def test_resumes_with_environments_in_processes(name: str, tmp_path: Path) -> None:
     check_resume(name, tmp_path, 1, env=replace(tiny(name).env, vectorization="async"))
 
 
+@as_users_run
 @pytest.mark.medium
 @pytest.mark.parametrize(
     ("name", "env", "module"),
@@ -221,6 +228,7 @@ def test_loads_without_opening_an_environment(
     }
 
 
+@as_users_run
 @each_agent
 def test_runs_with_equal_seeds_are_equal_and_others_are_not(name: str, tmp_path: Path) -> None:
     states = []
@@ -232,6 +240,7 @@ def test_runs_with_equal_seeds_are_equal_and_others_are_not(name: str, tmp_path:
     assert any(text.startswith(".weights") for text in differences(states[0], states[2])) == drawn
 
 
+@as_users_run
 @each_agent
 def test_a_test_run_leaves_nothing_to_resume(name: str, tmp_path: Path) -> None:
     """Testing a checkpoint and then training is a new training, not the checkpoint's."""
@@ -253,6 +262,7 @@ def test_another_space_is_refused(name: str) -> None:
             tiny(name, space)
 
 
+@as_users_run
 @each_agent
 def test_an_agent_with_another_run_s_replay_beside_it(name: str, tmp_path: Path) -> None:
     """Two runs one after the other in one folder: what the second saves is its own, not what it finds."""

@@ -91,10 +91,17 @@ def replay(steps: int | None, rounds: int) -> list[Row | Quantity]:
         {"lit_rl": 2.0},
         "call",
     )
-    contestants = {"uniform, 100,000": uniform}
     for capacity in (100_000, 1_000_000):
-        contestants[f"prioritised, {capacity:,}"] = repeated(_prioritised(memory(capacity), rng), calls)
-    rows += compare("replay: sample 256, then update priorities", contestants, "uniform, 100,000", rounds, {}, "call")
+        stored = memory(capacity)
+        priorities = Priorities(Prioritized(), stored)
+        priorities.add(np.arange(len(stored)))
+        contestants = {
+            "uniform": repeated(_uniformly(stored, rng), calls),
+            "prioritised": repeated(_by_priority(stored, priorities, rng), calls),
+            "prioritised, with new priorities": repeated(_by_priority(stored, priorities, rng, learn=True), calls),
+        }
+        name = f"replay: sample 256 of {capacity:,}"
+        rows += compare(name, contestants, "uniform", rounds, {"prioritised": 1 / 3}, "call")
     return rows
 
 
@@ -120,14 +127,18 @@ def one_round(rng: np.random.Generator, steps: int, count: int) -> Rollout:
     )
 
 
-def _prioritised(memory: ReplayMemory, rng: np.random.Generator) -> Callable[[], None]:
-    priorities = Priorities(Prioritized(), memory)
-    priorities.add(np.arange(len(memory)))
+def _uniformly(memory: ReplayMemory, rng: np.random.Generator) -> Callable[[], Any]:
+    return lambda: memory.read(memory.uniform(rng, 256))
 
+
+def _by_priority(
+    memory: ReplayMemory, priorities: Priorities, rng: np.random.Generator, learn: bool = False
+) -> Callable[[], None]:
     def call() -> None:
         index, weight = priorities.sample(rng, 256, 0)
         memory.read(index, weight)
-        priorities.update(torch.from_numpy(index), weight)
+        if learn:
+            priorities.update(torch.from_numpy(index), weight)
 
     return call
 

@@ -19,8 +19,7 @@ evaluation plays the same greedy episodes (20 unless the config says otherwise) 
 The score of the protocol is the best of the last three evaluations; the final one stands beside it. IQM is the
 interquartile mean over seeds (with three seeds: the mean), in brackets its 95 % stratified bootstrap interval, which
 with three seeds spans little more than the seeds themselves. A verdict needs {LEAST_RUNS} finished seeds or more.
-Tasks of `scripts/reporting/targets` that are not on this page have not been measured yet, or only on
-[an earlier one](results-2026-11-23.md).
+Tasks of `scripts/reporting/targets` that are not on this page have not been measured yet.
 """
 
 FOOT = f"""## How to read the columns

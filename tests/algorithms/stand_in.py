@@ -14,6 +14,7 @@ from lit_rl.agent import Agent
 from lit_rl.batch import Transition
 from lit_rl.data.experience import Experience, Round
 from lit_rl.descent import Descent
+from tests.checks import without_checks
 
 
 class Learnt(Experience):
@@ -78,7 +79,8 @@ def learn(agent: Agent, folder: Any, epochs: int, seed: int = 1) -> Agent:
     """Train quietly for some epochs."""
     seed_everything(seed, verbose=False)
     quiet = {"enable_progress_bar": False, "enable_checkpointing": False, "logger": False, "limit_val_batches": 0}
-    lit_rl.Trainer(str(folder), epochs, **quiet).fit(agent)
+    with without_checks():
+        lit_rl.Trainer(str(folder), epochs, **quiet).fit(agent)
     return agent
 
 

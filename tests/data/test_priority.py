@@ -44,7 +44,7 @@ def test_sums_after_many_writes_are_exact() -> None:
         value = rng.integers(0, 100, 4).astype(float)
         tree.set(index, value)
         values[index] = value  # the last of equal ones, as numpy does
-    assert tree.total == values.sum() and (tree.nodes[16:27] == values).all()
+    assert tree.total == values.sum() and (tree[np.arange(11)] == values).all()
 
 
 def prepared(alpha: float = 0.6, beta=0.4) -> tuple[Priorities, ReplayMemory, np.ndarray]:
@@ -87,7 +87,7 @@ def test_new_rows_get_the_largest_priority_ever_seen() -> None:
     priorities, memory, _ = prepared(alpha=1.0)
     rows = memory.add(Stream(SPACES["vector"], 2, 1).rollout(5))  # to the ring's end and over the first two rows
     priorities.add(rows)
-    leaves = priorities.tree.nodes[priorities.tree.leaves :]
+    leaves = priorities.tree.leaves.reshape(-1)
     assert rows.tolist() == [12, 13, 14, 15, 16, 17, 18, 19, 0, 1]
     np.testing.assert_allclose(leaves[rows], 8.01)
     np.testing.assert_allclose(leaves[2], 2.01)
@@ -97,7 +97,11 @@ def test_restored_priorities_draw_the_same_rows() -> None:
     priorities, memory, _ = prepared()
     other = Priorities(priorities.recipe, memory)
     other.restore(priorities.snapshot())
-    assert (other.tree.nodes == priorities.tree.nodes).all() and other.largest == priorities.largest
+    assert (
+        (other.tree.leaves == priorities.tree.leaves).all()
+        and (other.tree.top == priorities.tree.top).all()
+        and other.largest == priorities.largest
+    )
     one, two = (p.sample(np.random.default_rng(3), 100, 0) for p in (priorities, other))
     assert (one[0] == two[0]).all() and torch.equal(one[1], two[1])
 
