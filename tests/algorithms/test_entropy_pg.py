@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from lit_rl import MLP, EntropyPG, Env, Recurrent, Rollouts
-from lit_rl.algorithms.policy_gradient.entropy_pg import score_loss, soft_q_as_policy_gradient, soft_value
+from lit_rl.algorithms.policy_gradient.entropy_pg import score_loss, soft_q_as_policy_gradient
 from lit_rl.data.collector import as_tensors
 from lit_rl.data.source import open_collector
+from lit_rl.functional.action_values import soft_value
 from lit_rl.optimizer import Optimizer
 from lit_rl.policies.actor_critic import ActorCritic
 from tests.algorithms.stand_in import detached, learn, moved, parameters

@@ -30,6 +30,7 @@ from lit_rl.batch import Rollout
 from lit_rl.data.episodes import Episodes
 from lit_rl.data.rollouts import Rollouts
 from lit_rl.envs.recipe import Env
+from lit_rl.functional.action_values import soft_value
 from lit_rl.optimizer import Optimizer
 from lit_rl.policies.actor_critic import STOCHASTIC_SPACES, ActorCritic, StochasticPolicy
 from lit_rl.schedules import Scheduled, as_schedule
@@ -38,11 +39,6 @@ from lit_rl.schedules import Scheduled, as_schedule
 def score_loss(log_prob: Float[Tensor, " B"], advantage: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
     """−A log π(a|s) per sample, (3): its gradient is minus that of the policy. No gradient reaches A."""
     return -log_prob * advantage.detach()
-
-
-def soft_value(q: Float[Tensor, "B A"], alpha: float) -> Float[Tensor, " B"]:
-    """V(s) = α log Σ_a exp(Q(s, a)/α), so that π = exp((Q − V)/α) is the policy of a soft Q-function."""
-    return alpha * (q / alpha).logsumexp(-1)
 
 
 def soft_q_as_policy_gradient(
