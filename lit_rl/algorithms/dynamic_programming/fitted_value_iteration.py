@@ -69,6 +69,7 @@ class FittedValueIteration(Agent):
     action_spaces = ("Discrete",)
     observation_spaces = ("Discrete",)
     policy: TablePolicy
+    every: Tensor  # [S], the numbers of all states
 
     def __init__(
         self,
