@@ -38,6 +38,7 @@ AGENTS = {
     "PSRL": "lit_rl.algorithms.tabular.psrl",
     "QLearning": "lit_rl.algorithms.q_learning.q_learning",
     "QProp": "lit_rl.algorithms.actor_critic.q_prop",
+    "QTOpt": "lit_rl.algorithms.q_learning.qt_opt",
     "REINFORCE": "lit_rl.algorithms.policy_gradient.reinforce",
     "ResidualQ": "lit_rl.algorithms.q_learning.residual_q",
     "SAC": "lit_rl.algorithms.actor_critic.sac",
@@ -82,6 +83,10 @@ RECIPES = {
     "QNetwork": "lit_rl.nn.q_network",
     "TargetUpdate": "lit_rl.nn.q_network",
     "Regression": "lit_rl.nn.regression",
+    "SamplingMaximizer": "lit_rl.planning.maximize",
+    "CEMMaximizer": "lit_rl.planning.maximize",
+    "CMAESMaximizer": "lit_rl.planning.maximize",
+    "GradientMaximizer": "lit_rl.planning.maximize",
     "EpsilonGreedy": "lit_rl.policies.exploration",
     "Boltzmann": "lit_rl.policies.exploration",
     "GaussianNoise": "lit_rl.policies.exploration",
@@ -145,6 +150,7 @@ if TYPE_CHECKING:
     from lit_rl.algorithms.q_learning.n_step_dqn import NStepDQN as NStepDQN
     from lit_rl.algorithms.q_learning.naf import NAF as NAF
     from lit_rl.algorithms.q_learning.q_learning import QLearning as QLearning
+    from lit_rl.algorithms.q_learning.qt_opt import QTOpt as QTOpt
     from lit_rl.algorithms.q_learning.residual_q import ResidualQ as ResidualQ
     from lit_rl.algorithms.q_learning.sarsa import Sarsa as Sarsa
     from lit_rl.algorithms.tabular.dyna_q import DynaQ as DynaQ
@@ -179,6 +185,10 @@ if TYPE_CHECKING:
     from lit_rl.nn.table import StateFeatures as StateFeatures
     from lit_rl.nn.table import Table as Table
     from lit_rl.optimizer import Optimizer as Optimizer
+    from lit_rl.planning.maximize import CEMMaximizer as CEMMaximizer
+    from lit_rl.planning.maximize import CMAESMaximizer as CMAESMaximizer
+    from lit_rl.planning.maximize import GradientMaximizer as GradientMaximizer
+    from lit_rl.planning.maximize import SamplingMaximizer as SamplingMaximizer
     from lit_rl.policies.actor_critic import ActorCritic as ActorCritic
     from lit_rl.policies.bandit import Belief as Belief
     from lit_rl.policies.exploration import Boltzmann as Boltzmann
