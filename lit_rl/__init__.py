@@ -19,6 +19,8 @@ AGENTS = {
     "DQN": "lit_rl.algorithms.q_learning.dqn",
     "DynaQ": "lit_rl.algorithms.tabular.dyna_q",
     "EntropyPG": "lit_rl.algorithms.policy_gradient.entropy_pg",
+    "FittedQ": "lit_rl.algorithms.q_learning.fitted_q",
+    "FittedValueIteration": "lit_rl.algorithms.dynamic_programming.fitted_value_iteration",
     "IDS": "lit_rl.algorithms.bandits.ids",
     "KLPPO": "lit_rl.algorithms.policy_gradient.kl_ppo",
     "MacroQ": "lit_rl.algorithms.q_learning.macro_q",
@@ -36,6 +38,7 @@ AGENTS = {
     "PSRL": "lit_rl.algorithms.tabular.psrl",
     "QLearning": "lit_rl.algorithms.q_learning.q_learning",
     "QProp": "lit_rl.algorithms.actor_critic.q_prop",
+    "QTOpt": "lit_rl.algorithms.q_learning.qt_opt",
     "REINFORCE": "lit_rl.algorithms.policy_gradient.reinforce",
     "ResidualQ": "lit_rl.algorithms.q_learning.residual_q",
     "SAC": "lit_rl.algorithms.actor_critic.sac",
@@ -62,6 +65,7 @@ RECIPES = {
     "Asynchronous": "lit_rl.data.asynchronous",
     "Replay": "lit_rl.data.replay",
     "WindowReplay": "lit_rl.data.windows",
+    "GrowingBatch": "lit_rl.data.growing",
     "Prioritized": "lit_rl.data.priority",
     "Rehearsal": "lit_rl.data.rehearsal",
     "Episodes": "lit_rl.data.episodes",
@@ -77,9 +81,15 @@ RECIPES = {
     "MLP": "lit_rl.nn.body",
     "CNN": "lit_rl.nn.body",
     "Recurrent": "lit_rl.nn.body",
+    "StateFeatures": "lit_rl.nn.table",
     "Table": "lit_rl.nn.table",
     "QNetwork": "lit_rl.nn.q_network",
     "TargetUpdate": "lit_rl.nn.q_network",
+    "Regression": "lit_rl.nn.regression",
+    "SamplingMaximizer": "lit_rl.planning.maximize",
+    "CEMMaximizer": "lit_rl.planning.maximize",
+    "CMAESMaximizer": "lit_rl.planning.maximize",
+    "GradientMaximizer": "lit_rl.planning.maximize",
     "EpsilonGreedy": "lit_rl.policies.exploration",
     "Boltzmann": "lit_rl.policies.exploration",
     "GaussianNoise": "lit_rl.policies.exploration",
@@ -118,6 +128,9 @@ if TYPE_CHECKING:
     from lit_rl.algorithms.bandits.ids import IDS as IDS
     from lit_rl.algorithms.bandits.thompson import ThompsonSampling as ThompsonSampling
     from lit_rl.algorithms.bandits.ucb import UCB1 as UCB1
+    from lit_rl.algorithms.dynamic_programming.fitted_value_iteration import (
+        FittedValueIteration as FittedValueIteration,
+    )
     from lit_rl.algorithms.dynamic_programming.policy_iteration import PolicyIteration as PolicyIteration
     from lit_rl.algorithms.dynamic_programming.soft_value_iteration import SoftValueIteration as SoftValueIteration
     from lit_rl.algorithms.dynamic_programming.value_iteration import ValueIteration as ValueIteration
@@ -136,10 +149,12 @@ if TYPE_CHECKING:
     from lit_rl.algorithms.q_learning.double_dqn import DoubleDQN as DoubleDQN
     from lit_rl.algorithms.q_learning.double_q import DoubleQ as DoubleQ
     from lit_rl.algorithms.q_learning.dqn import DQN as DQN
+    from lit_rl.algorithms.q_learning.fitted_q import FittedQ as FittedQ
     from lit_rl.algorithms.q_learning.macro_q import MacroQ as MacroQ
     from lit_rl.algorithms.q_learning.n_step_dqn import NStepDQN as NStepDQN
     from lit_rl.algorithms.q_learning.naf import NAF as NAF
     from lit_rl.algorithms.q_learning.q_learning import QLearning as QLearning
+    from lit_rl.algorithms.q_learning.qt_opt import QTOpt as QTOpt
     from lit_rl.algorithms.q_learning.residual_q import ResidualQ as ResidualQ
     from lit_rl.algorithms.q_learning.sarsa import Sarsa as Sarsa
     from lit_rl.algorithms.q_learning.soft_q import SoftQ as SoftQ
@@ -153,6 +168,7 @@ if TYPE_CHECKING:
     from lit_rl.data.asynchronous import Asynchronous as Asynchronous
     from lit_rl.data.demonstrations import Demonstrations as Demonstrations
     from lit_rl.data.episodes import Episodes as Episodes
+    from lit_rl.data.growing import GrowingBatch as GrowingBatch
     from lit_rl.data.known_model import KnownModel as KnownModel
     from lit_rl.data.priority import Prioritized as Prioritized
     from lit_rl.data.rehearsal import Rehearsal as Rehearsal
@@ -171,8 +187,14 @@ if TYPE_CHECKING:
     from lit_rl.nn.bonus import CountBonus as CountBonus
     from lit_rl.nn.q_network import QNetwork as QNetwork
     from lit_rl.nn.q_network import TargetUpdate as TargetUpdate
+    from lit_rl.nn.regression import Regression as Regression
+    from lit_rl.nn.table import StateFeatures as StateFeatures
     from lit_rl.nn.table import Table as Table
     from lit_rl.optimizer import Optimizer as Optimizer
+    from lit_rl.planning.maximize import CEMMaximizer as CEMMaximizer
+    from lit_rl.planning.maximize import CMAESMaximizer as CMAESMaximizer
+    from lit_rl.planning.maximize import GradientMaximizer as GradientMaximizer
+    from lit_rl.planning.maximize import SamplingMaximizer as SamplingMaximizer
     from lit_rl.policies.actor_critic import ActorCritic as ActorCritic
     from lit_rl.policies.bandit import Belief as Belief
     from lit_rl.policies.exploration import Boltzmann as Boltzmann

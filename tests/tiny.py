@@ -16,6 +16,7 @@ from lit_rl.algorithms.actor_critic.actor_critic import Critic
 from lit_rl.data.asynchronous import Asynchronous
 from lit_rl.data.demonstrations import Demonstrations
 from lit_rl.data.episodes import Episodes
+from lit_rl.data.growing import GrowingBatch
 from lit_rl.data.known_model import KnownModel
 from lit_rl.data.rehearsal import Rehearsal
 from lit_rl.data.replay import Replay
@@ -25,6 +26,7 @@ from lit_rl.data.windows import WindowReplay
 from lit_rl.envs.recipe import Env
 from lit_rl.nn.body import MLP
 from lit_rl.nn.q_network import QNetwork
+from lit_rl.nn.regression import Regression
 from lit_rl.policies.actor_critic import ActorCritic
 from lit_rl.resume import random_state
 
@@ -41,6 +43,8 @@ SMALL = {
     WindowReplay: WindowReplay(
         60, batch_size=4, replay_ratio=0.5, warmup=20, steps_per_epoch=80, steps_per_batch=16, window=2
     ),
+    GrowingBatch: GrowingBatch(capacity=60, steps_per_round=10, steps_per_epoch=80, steps_per_batch=10),
+    Regression: Regression("gradient", steps=2, batch_size=8),
     Rehearsal: Rehearsal(steps=8, capacity=60, batch_size=4, replay_ratio=0.25, steps_per_epoch=80),
     Asynchronous: Asynchronous(steps=8, steps_per_epoch=80, rollouts_per_batch=1, workers=0),
     KnownModel: KnownModel(steps_per_epoch=80, steps_per_batch=16),
@@ -65,6 +69,8 @@ def tiny(name: str, space: str | None = None, num_envs: int = 2, env: Env | None
         small = SMALL.get(type(parameter.default))
         if isinstance(small, Rollouts):
             small = replace(small, steps=min(small.steps, parameter.default.steps))  # one step at a time stays so
+        if isinstance(small, Regression):
+            small = replace(small, method=parameter.default.method)  # an exact one stays exact
         if small is not None:
             arguments[parameter.name] = small
     arguments["data"] = replace(arguments["data"], **changes.pop("data", {}))
