@@ -31,7 +31,7 @@ class Prioritized:
 
 
 WIDTH = 16  # children of a node
-_RUNNING = np.triu(np.ones((WIDTH, WIDTH)))  # rows times this are their running sums, at a tenth of cumsum's cost
+_BEFORE = np.triu(np.ones((WIDTH, WIDTH)), 1)  # rows times this are sums of all before: a tenth of cumsum's cost
 
 
 class SumTree:
@@ -45,11 +45,21 @@ class SumTree:
         self.leaves = np.zeros((blocks * WIDTH, WIDTH))
         self.sums = np.zeros((blocks, WIDTH))
         self.top = np.zeros(blocks)
+        self._running = np.zeros(blocks + 1)  # sums of ``top`` before each place, and the total
+        self._stale = False
+
+    @property
+    def running(self) -> np.ndarray:
+        """Sums [blocks + 1] of all blocks before each, last the total."""
+        if self._stale:
+            np.cumsum(self.top, out=self._running[1:])
+            self._stale = False
+        return self._running
 
     @property
     def total(self) -> float:
         """The sum of all leaves."""
-        return float(self.top.sum())
+        return float(self.running[-1])
 
     def __getitem__(self, index: np.ndarray) -> np.ndarray:
         """The numbers of leaves ``index`` [B]."""
@@ -64,20 +74,22 @@ class SumTree:
                 above.reshape(-1)[index] = below.take(index, 0).sum(-1)
             else:
                 above.reshape(-1)[:] = below.sum(-1)
+        self._stale = True
 
     def find(self, mass: np.ndarray) -> np.ndarray:
         """The leaves [B] under which the running sums ``mass`` [B] in [0, total) fall; none that is 0."""
-        running = self.top.cumsum()
-        mass = np.minimum(mass, np.nextafter(running[-1], 0))  # rounding may have led beyond the end
-        place = running.searchsorted(mass, side="right")
-        mass = mass - running[place] + self.top[place]
+        before = self.running[:-1]
+        place = before.searchsorted(mass, side="right") - 1
+        mass = mass - before[place]
+        first = np.arange(0, len(mass) * WIDTH, WIDTH)
         for level in (self.sums, self.leaves):
-            running = level.take(place, 0) @ _RUNNING  # [B, 16]
-            mass = np.minimum(np.maximum(mass, 0.0), np.nextafter(running[:, -1], 0))
-            child = (running > mass[:, None]).argmax(-1)
-            at = np.arange(0, running.size, WIDTH) + child
+            before = level.take(place, 0) @ _BEFORE  # [B, 16]
+            child = (before <= mass[:, None]).sum(-1) - 1
+            mass = mass - before.reshape(-1)[first + child]
             place = place * WIDTH + child
-            mass = mass - running.reshape(-1)[at] + level.reshape(-1)[place]
+        if not self[place].all():  # rounding has led beyond the last number of a block, or of all
+            for at in np.flatnonzero(self[place] == 0):
+                place[at] = np.flatnonzero(self.leaves.reshape(-1)[: place[at] + 1])[-1]
         return place
 
 
