@@ -3,7 +3,7 @@
 # All parts run even when one fails; pytest comes last, and any failure is the exit status.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-bash scripts/setup.sh test,box2d,mujoco,minatar,video,export,report
+bash scripts/setup.sh test,box2d,mujoco,minatar,video,export,report,cma
 export OMP_NUM_THREADS=1 MPLBACKEND=Agg SDL_VIDEODRIVER=dummy
 
 failed=0

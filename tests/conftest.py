@@ -29,3 +29,8 @@ def unchecked() -> Iterator[None]:
     """Without the run-time check of annotations, as users run."""
     with without_checks():
         yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The scorecard first: it takes minutes, and two processes are done soonest where long tests do not come last."""
+    items.sort(key=lambda item: item.path.name != "test_reliability.py")

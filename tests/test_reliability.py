@@ -1,6 +1,8 @@
 """The quick part of the scorecard, each section in a process of its own; and what the scorecard itself promises."""
 
+import fcntl
 import json
+import os
 import subprocess
 import sys
 from functools import cache
@@ -16,16 +18,22 @@ ROOT = Path(__file__).resolve().parent.parent
 ROWS = [row for row in all_rows() if row.quick]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Rows of a section by number, measured once."""
+    """Rows of a section by number, measured once, in whichever process of the tests comes first."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
 
     @cache
     def section(name: str) -> dict[str, Any]:
-        kept = tmp_path_factory.mktemp(name) / "kept.json"
-        command = [sys.executable, str(ROOT / "scripts/faults.py"), "--quick", "--section", name, "--json", str(kept)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        assert kept.exists(), done.stderr
+        kept = shared / f"scorecard-{name}.json"
+        with open(shared / f"scorecard-{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not kept.exists():
+                command = [sys.executable, str(ROOT / "scripts/faults.py"), "--quick", "--section", name]
+                done = subprocess.run([*command, "--json", str(kept)], cwd=ROOT, capture_output=True, text=True)
+                assert kept.exists(), done.stderr
         return json.loads(kept.read_text())
 
     return section

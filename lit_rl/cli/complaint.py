@@ -119,7 +119,7 @@ def _misfit(where: str, value: str, agent: type | None) -> str:
 def _wants(agent: type | None, where: str) -> str:
     """What an agent's argument is annotated with, where ``where`` is one."""
     if where == "model":
-        return f"; there are {', '.join(lit_rl.AGENTS)}"
+        return f"; lit-rl list shows all {len(lit_rl.AGENTS)} of them, such as PPO, DQN and SAC"
     parameter = inspect.signature(agent).parameters.get(where.removeprefix("model.")) if agent else None
     kind = getattr(parameter.annotation, "__name__", None) if parameter else None
     return f"; {agent.__name__} wants {kind} there" if agent and kind else ""

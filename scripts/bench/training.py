@@ -208,7 +208,7 @@ TASKS = {
     "sac": Task(
         "SAC, Pendulum, 256×256, an update every step",
         200,
-        3_000,
+        4_000,
         5,
         -900.0,
         {
