@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 AGENTS = {
     "A2C": "lit_rl.algorithms.actor_critic.a2c",
     "A3C": "lit_rl.algorithms.actor_critic.a3c",
+    "AsyncQ": "lit_rl.algorithms.q_learning.async_q",
     "BatchActorCritic": "lit_rl.algorithms.actor_critic.actor_critic",
     "DDPG": "lit_rl.algorithms.actor_critic.ddpg",
     "DoubleDQN": "lit_rl.algorithms.q_learning.double_dqn",
@@ -39,6 +40,7 @@ AGENTS = {
     "QLearning": "lit_rl.algorithms.q_learning.q_learning",
     "QProp": "lit_rl.algorithms.actor_critic.q_prop",
     "QTOpt": "lit_rl.algorithms.q_learning.qt_opt",
+    "RecurrentDQN": "lit_rl.algorithms.q_learning.recurrent_dqn",
     "REINFORCE": "lit_rl.algorithms.policy_gradient.reinforce",
     "ResidualQ": "lit_rl.algorithms.q_learning.residual_q",
     "SAC": "lit_rl.algorithms.actor_critic.sac",
@@ -64,6 +66,7 @@ RECIPES = {
     "WholeEpisodes": "lit_rl.data.whole_episodes",
     "Asynchronous": "lit_rl.data.asynchronous",
     "Replay": "lit_rl.data.replay",
+    "SequenceReplay": "lit_rl.data.sequences",
     "WindowReplay": "lit_rl.data.windows",
     "GrowingBatch": "lit_rl.data.growing",
     "Prioritized": "lit_rl.data.priority",
@@ -91,6 +94,7 @@ RECIPES = {
     "CMAESMaximizer": "lit_rl.planning.maximize",
     "GradientMaximizer": "lit_rl.planning.maximize",
     "EpsilonGreedy": "lit_rl.policies.exploration",
+    "EpsilonSpread": "lit_rl.policies.exploration",
     "Boltzmann": "lit_rl.policies.exploration",
     "GaussianNoise": "lit_rl.policies.exploration",
     "OrnsteinUhlenbeck": "lit_rl.policies.exploration",
@@ -146,6 +150,7 @@ if TYPE_CHECKING:
     from lit_rl.algorithms.policy_gradient.trpo import TRPO as TRPO
     from lit_rl.algorithms.policy_gradient.trust_region import CriticFit as CriticFit
     from lit_rl.algorithms.policy_gradient.trust_region import Fisher as Fisher
+    from lit_rl.algorithms.q_learning.async_q import AsyncQ as AsyncQ
     from lit_rl.algorithms.q_learning.double_dqn import DoubleDQN as DoubleDQN
     from lit_rl.algorithms.q_learning.double_q import DoubleQ as DoubleQ
     from lit_rl.algorithms.q_learning.dqn import DQN as DQN
@@ -155,6 +160,7 @@ if TYPE_CHECKING:
     from lit_rl.algorithms.q_learning.naf import NAF as NAF
     from lit_rl.algorithms.q_learning.q_learning import QLearning as QLearning
     from lit_rl.algorithms.q_learning.qt_opt import QTOpt as QTOpt
+    from lit_rl.algorithms.q_learning.recurrent_dqn import RecurrentDQN as RecurrentDQN
     from lit_rl.algorithms.q_learning.residual_q import ResidualQ as ResidualQ
     from lit_rl.algorithms.q_learning.sarsa import Sarsa as Sarsa
     from lit_rl.algorithms.q_learning.soft_q import SoftQ as SoftQ
@@ -174,6 +180,7 @@ if TYPE_CHECKING:
     from lit_rl.data.rehearsal import Rehearsal as Rehearsal
     from lit_rl.data.replay import Replay as Replay
     from lit_rl.data.rollouts import Rollouts as Rollouts
+    from lit_rl.data.sequences import SequenceReplay as SequenceReplay
     from lit_rl.data.simulator import SimulatedRollouts as SimulatedRollouts
     from lit_rl.data.whole_episodes import WholeEpisodes as WholeEpisodes
     from lit_rl.data.windows import WindowReplay as WindowReplay
@@ -199,6 +206,7 @@ if TYPE_CHECKING:
     from lit_rl.policies.bandit import Belief as Belief
     from lit_rl.policies.exploration import Boltzmann as Boltzmann
     from lit_rl.policies.exploration import EpsilonGreedy as EpsilonGreedy
+    from lit_rl.policies.exploration import EpsilonSpread as EpsilonSpread
     from lit_rl.policies.exploration import GaussianNoise as GaussianNoise
     from lit_rl.policies.exploration import OrnsteinUhlenbeck as OrnsteinUhlenbeck
     from lit_rl.schedules import Constant as Constant

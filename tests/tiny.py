@@ -21,10 +21,11 @@ from lit_rl.data.known_model import KnownModel
 from lit_rl.data.rehearsal import Rehearsal
 from lit_rl.data.replay import Replay
 from lit_rl.data.rollouts import Rollouts
+from lit_rl.data.sequences import SequenceReplay
 from lit_rl.data.whole_episodes import WholeEpisodes
 from lit_rl.data.windows import WindowReplay
 from lit_rl.envs.recipe import Env
-from lit_rl.nn.body import MLP
+from lit_rl.nn.body import MLP, Recurrent
 from lit_rl.nn.q_network import QNetwork
 from lit_rl.nn.regression import Regression
 from lit_rl.policies.actor_critic import ActorCritic
@@ -45,6 +46,9 @@ SMALL = {
     ),
     GrowingBatch: GrowingBatch(capacity=60, steps_per_round=10, steps_per_epoch=80, steps_per_batch=10),
     Regression: Regression("gradient", steps=2, batch_size=8),
+    SequenceReplay: SequenceReplay(
+        60, batch_size=4, replay_ratio=0.5, warmup=20, steps_per_epoch=80, steps_per_batch=16, length=3, burn_in=2
+    ),
     Rehearsal: Rehearsal(steps=8, capacity=60, batch_size=4, replay_ratio=0.25, steps_per_epoch=80),
     Asynchronous: Asynchronous(steps=8, steps_per_epoch=80, rollouts_per_batch=1, workers=0),
     KnownModel: KnownModel(steps_per_epoch=80, steps_per_batch=16),
@@ -69,6 +73,8 @@ def tiny(name: str, space: str | None = None, num_envs: int = 2, env: Env | None
         small = SMALL.get(type(parameter.default))
         if isinstance(small, Rollouts):
             small = replace(small, steps=min(small.steps, parameter.default.steps))  # one step at a time stays so
+        if isinstance(small, QNetwork) and isinstance(parameter.default.body, Recurrent):
+            small = QNetwork(Recurrent(MLP((8,), "relu"), 8))  # a memory stays one
         if isinstance(small, Regression):
             small = replace(small, method=parameter.default.method)  # an exact one stays exact
         if small is not None:

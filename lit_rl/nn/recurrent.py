@@ -57,6 +57,16 @@ class RecurrentNetwork(BuiltBody):
             features.append(state[:, : self.out_features])
         return torch.stack(features), state
 
+    def unroll(
+        self, obs: Tensor | dict[str, Any], state: Float[Tensor, "N S"], start: Bool[Tensor, "T N"]
+    ) -> Float[Tensor, "T N S"]:
+        """The state after each of T steps; arguments as of :meth:`forward`, whose features are its first H entries."""
+        states = []
+        for x, first in zip(self.body(obs), start, strict=True):
+            state = self._advance(x, state.masked_fill(first[:, None], 0.0))
+            states.append(state)
+        return torch.stack(states)
+
     def step(
         self, obs: Tensor | dict[str, Any], state: Float[Tensor, "N S"]
     ) -> tuple[Float[Tensor, "N H"], Float[Tensor, "N S"]]:

@@ -6,6 +6,7 @@ backup know who acted. Formula sheet: 6.2.1b, 6.2.1c, 7.5.3a.
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -84,6 +85,48 @@ class EpsilonGreedy(Exploration):
     def of_tensor(self, q: Tensor, mask: Tensor | None, level: float) -> Tensor:
         """See :meth:`Exploration.of_tensor`."""
         return epsilon_greedy_probabilities(q, level, mask, among=self.among)
+
+
+@dataclass(frozen=True)
+class EpsilonSpread(Exploration):
+    """ε-greedy with an ε for each environment: all fall from 1, each to its own end (Mnih et al. 2016; H14).
+
+    The level is the share of the way that is left: ε = end + (1 − end) · level.
+
+    Args:
+        ends: of the first environment, the second …, and again from the start; of the environments of one process.
+        steps: env steps until they are reached.
+    """
+
+    ends: Sequence[float] = (0.5, 0.1, 0.01)
+    steps: int = 10_000
+
+    name = "epsilon_left"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ends", tuple(self.ends))  # YAML brings a list
+        if not self.ends or not all(0 <= end <= 1 for end in self.ends):
+            raise ValueError(f"EpsilonSpread.ends is {self.ends}; it holds numbers in [0, 1], at least one")
+        if self.steps < 1:
+            raise ValueError(f"EpsilonSpread.steps is {self.steps}; it counts env steps, from 1")
+
+    @property
+    def schedule(self) -> Schedule:
+        """The share of the way that is left."""
+        return Linear(1.0, 0.0, self.steps)
+
+    def epsilons(self, rows: int, level: float) -> Array:
+        """ε [N, 1] of so many environments."""
+        end = np.resize(np.asarray(self.ends, np.float64), rows)[:, None]
+        return end + (1.0 - end) * level
+
+    def probabilities(self, values: Array, mask: Array | None, level: Any) -> Array:
+        """See :meth:`Exploration.probabilities`; row n is environment n."""
+        return EpsilonGreedy(0.0).probabilities(values, mask, self.epsilons(len(values), level))
+
+    def of_tensor(self, q: Tensor, mask: Tensor | None, level: float) -> Tensor:
+        """See :meth:`Exploration.of_tensor`; environments are the last axis but that of the actions."""
+        return epsilon_greedy_probabilities(q, q.new_tensor(self.epsilons(q.shape[-2], level)), mask)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from abc import ABC
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from gymnasium import spaces
 from torch import Tensor, nn
@@ -29,6 +29,8 @@ class ActionValueAgent(Agent, ABC):
     """
 
     action_spaces = ("Discrete",)
+    may_remember: ClassVar[bool] = False
+    """Whether it learns from sequences, so that its net may have a memory."""
     policy: ActionValuePolicy
 
     def __init__(
@@ -45,7 +47,7 @@ class ActionValueAgent(Agent, ABC):
         super().__init__(env, data, optimizer, gamma, evaluation)
         self.target = target
         self.policy = self.build_policy(net, exploration)
-        if self.policy.state_size:
+        if self.policy.state_size and not self.may_remember:
             name = type(self).__name__
             raise ValueError(f"{name} learns from single transitions and its net has a memory: use a body without one")
         if target is not None:

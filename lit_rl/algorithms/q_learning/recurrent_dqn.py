@@ -1,0 +1,135 @@
+"""Deep recurrent Q-network (RecurrentDQN).
+
+Paper    Hausknecht & Stone 2015, "Deep recurrent Q-learning for partially observable MDPs"; Kapturowski et al. 2019,
+         "Recurrent experience replay in distributed reinforcement learning" (R2D2), 3.
+         Formula sheet: 3.3a, 7.1b, 7.1c, 7.6a, H11
+Update   h_t  = f(o_t, h_{t−1}; θ) from h = 0 at the first of H + L steps, without gradient through the first H     (1)
+         y_t  = r_t + γ(1 − terminated) max_a q(o_{t+1}, h_t, a; θ⁻),  the memory h_t that of θ⁻                    (2)
+         L(θ) = mean over the L steps of huber(q(o_t, h_{t−1}, a_t; θ) − y_t)                                      (3)
+         θ⁻  ← θ every so many updates, or θ⁻ ← (1 − τ) θ⁻ + τ θ after each                                        (4)
+Data     Replay of sequences, each with H steps of burn-in before it: act ε-greedily in q with the memory, store.
+Differs  Memories begin at zero (Hausknecht & Stone's random updates) and are warmed up (Kapturowski et al.'s burn-in);
+         none is stored. At an episode's beginning there is less burn-in, and zero is right. No n-step, double or
+         prioritised parts, and rewards as they are. A net without a memory is allowed: it is the control.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from lit_rl.agent import Agent
+from lit_rl.algorithms.q_learning.action_value_agent import ActionValueAgent
+from lit_rl.batch import Observation, map_tensors, select, unstack
+from lit_rl.data.episodes import EpisodeResults, Episodes
+from lit_rl.data.sequences import Sequence, SequenceReplay
+from lit_rl.envs.recipe import Env
+from lit_rl.functional.action_values import chosen, q_target
+from lit_rl.nn.body import MLP, Recurrent
+from lit_rl.nn.q_network import QNetwork, TargetUpdate
+from lit_rl.nn.recurrent import RecurrentNetwork
+from lit_rl.optimizer import Optimizer
+from lit_rl.policies.exploration import EpsilonGreedy, Exploration
+from lit_rl.policies.network import legal_actions
+
+
+def masked_huber(error: Float[Tensor, "T B"], valid: Bool[Tensor, "T B"], delta: float = 1.0) -> Float[Tensor, ""]:
+    """(3): the mean over valid steps."""
+    loss = torch.nn.functional.huber_loss(error, torch.zeros_like(error), reduction="none", delta=delta)
+    return (loss * valid).sum() / valid.sum().clamp(min=1)
+
+
+def first_steps(valid: Bool[Tensor, "T B"]) -> Bool[Tensor, "T B"]:
+    """Where the valid steps of each column begin: there the memory is zero."""
+    before = torch.cat([torch.zeros_like(valid[:1]), valid[:-1]])
+    return valid & ~before
+
+
+class RecurrentDQN(ActionValueAgent):
+    """DQN that remembers what it has seen.
+
+    Args:
+        env: environment recipe, or its id.
+        data: sequences of transitions.
+        net: the Q-network, its body with a memory.
+        optimizer: how parameters move.
+        gamma: discount per step.
+        exploration: how it acts on its values.
+        target: how θ⁻ follows θ.
+        huber_delta: where the loss turns from quadratic to linear.
+        evaluation: greedy episodes played at each validation.
+    """
+
+    action_spaces = ("Discrete",)
+    may_remember = True
+
+    def __init__(
+        self,
+        env: Env | str,
+        data: SequenceReplay = SequenceReplay(100_000, batch_size=32, replay_ratio=0.125, warmup=1_000),
+        net: QNetwork = QNetwork(Recurrent(MLP((64,), "relu"), 64)),
+        optimizer: Optimizer = Optimizer(lr=1e-3, max_grad_norm=10.0),
+        gamma: float = 0.99,
+        exploration: Exploration = EpsilonGreedy(),
+        target: TargetUpdate = TargetUpdate(tau=0.01),
+        huber_delta: float = 1.0,
+        evaluation: Episodes = Episodes(),
+    ) -> None:
+        super().__init__(env, data, net, optimizer, gamma, exploration, target, evaluation)
+        self.require(huber_delta > 0, "huber_delta", huber_delta, "it is positive")
+        self.huber_delta, self.burn_in = huber_delta, data.burn_in
+
+    def minibatches(self, data: Sequence) -> Iterator[Sequence]:
+        """One per update; the L steps of each count in the normaliser, where there is one."""
+        if len(data.valid):
+            learnt = map_tensors(
+                lambda tensor: tensor[:, :, self.burn_in :][data.valid[:, :, self.burn_in :]], data.steps.obs
+            )
+            self.policy.body.update_statistics(learnt)
+        yield from unstack(data)
+
+    def loss(self, batch: Sequence) -> dict[str, Tensor]:
+        """(1)-(3)."""
+        steps, valid = map_tensors(lambda tensor: tensor.transpose(0, 1), batch)  # time first
+        start, learnt = first_steps(valid), slice(self.burn_in, None)
+        q = chosen(self.values(steps.obs, start), steps.action[learnt])
+        next_q = self.next_values(steps.obs, steps.next_obs, start)
+        mask = legal_actions(select(steps.next_obs, learnt))
+        error = q - q_target(steps.reward[learnt], steps.discount[learnt], next_q, mask)  # (2)
+        counted = valid[learnt]
+        self.record(q=(q.detach() * counted).sum() / counted.sum(), valid=counted.float().mean())
+        return {"td_loss": masked_huber(error, counted, self.huber_delta)}  # (3)
+
+    def values(self, obs: Observation, start: Bool[Tensor, "T B"]) -> Float[Tensor, "L B A"]:
+        """q(o_t, h_{t−1}, ·; θ) of the L steps, with gradient; (1)."""
+        body, head = self.policy.body, self.policy.head
+        later = select(obs, slice(self.burn_in, None))
+        if not isinstance(body, RecurrentNetwork):
+            return head(body(later))
+        state = torch.zeros(start.shape[1], body.state_size, device=start.device)
+        if self.burn_in:
+            with torch.no_grad():
+                _, state = body(select(obs, slice(self.burn_in)), state, start[: self.burn_in])
+        features, _ = body(later, state, start[self.burn_in :])
+        return head(features)
+
+    @torch.no_grad()
+    def next_values(
+        self, obs: Observation, next_obs: Observation, start: Bool[Tensor, "T B"]
+    ) -> Float[Tensor, "L B A"]:
+        """q(o_{t+1}, h_t, ·; θ⁻) of the L steps, at the true successors; (1)."""
+        slow = self.q_target.slow
+        assert isinstance(slow, nn.Sequential)
+        body, head = slow[0], slow[1]
+        later = select(next_obs, slice(self.burn_in, None))
+        if not isinstance(body, RecurrentNetwork):
+            return head(body(later))
+        state = torch.zeros(start.shape[1], body.state_size, device=start.device)
+        memories = body.unroll(obs, state, start)[self.burn_in :]
+        features, _ = body.step(map_tensors(lambda tensor: tensor.flatten(0, 1), later), memories.flatten(0, 1))
+        return head(features).unflatten(0, memories.shape[:2])
+
+    def validation_step(self, batch: EpisodeResults, batch_idx: int) -> None:
+        """Returns alone: the value of a last observation without its memory would say nothing."""
+        Agent.validation_step(self, batch, batch_idx)

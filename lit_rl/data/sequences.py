@@ -1,0 +1,79 @@
+"""Replay of sequences with what came before them, for networks with a memory."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lit_rl.batch import Transition
+from lit_rl.data.memory import ReplayMemory
+from lit_rl.data.replay import Replay, ReplayExperience
+from lit_rl.envs.recipe import Env
+from lit_rl.policies.policy import Policy
+
+
+class Sequence(NamedTuple):
+    """H + L consecutive one-step transitions of one episode per row: H to warm a memory up with, L to learn from."""
+
+    steps: Transition  # each field [B, H + L]
+    valid: Tensor  # [B, H + L] bool: the episode may begin inside the H and end inside the L; beyond, rows repeat
+
+
+@dataclass(frozen=True)
+class SequenceReplay(Replay):
+    """A replay memory that serves :class:`Sequence` instead of single transitions, uniformly.
+
+    The first of the L steps is drawn among all stored ones, and the H before it are those of its episode: fewer where
+    it has just begun, so that every step is learnt from equally often, the first ones too.
+
+    Args:
+        length: L, consecutive steps to learn from.
+        burn_in: H, steps before them (Kapturowski et al. 2019).
+    """
+
+    length: int = 16
+    burn_in: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in (("length", 1), ("burn_in", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"SequenceReplay.{name} is {getattr(self, name)}; it must be at least {least}")
+        if self.n_step != 1 or self.prioritized is not None:
+            raise ValueError(
+                "SequenceReplay serves single steps, sampled uniformly: leave n_step and prioritized alone"
+            )
+
+    def open(self, env: Env, policy: Policy, gamma: float, seed: int, rank: int = 0) -> "SequenceExperience":
+        """Open the environments and an empty memory."""
+        return SequenceExperience(self, env, policy, gamma, seed, rank)
+
+
+class SequenceExperience(ReplayExperience):
+    """One round is some steps of every environment, then sequences [K, B, H + L] for the K updates they earn."""
+
+    recipe: SequenceReplay
+
+    def sample(self, updates: int) -> Any:
+        """Sequences [K, B, H + L]."""
+        index = self.memory.uniform(self.rng, (updates, self.recipe.batch_size))
+        return sequences(self.memory, index, self.recipe.burn_in, self.recipe.length)
+
+
+def sequences(memory: ReplayMemory, index: np.ndarray, before: int, length: int) -> Sequence:
+    """The ``before`` steps that led to the flat rows ``index`` [...], and ``length`` steps from there on."""
+    rows, envs = memory.length, memory.num_envs
+    oldest = memory.cursor if memory.filled == rows else 0
+    time = index // envs
+    older, newer = (time - oldest) % rows, (memory.cursor - 1 - time) % rows  # stored steps on either side
+    offsets = np.arange(-before, length)
+    reached = np.clip(offsets, -older[..., None], newer[..., None])
+    flat = (index[..., None] + reached * envs) % (rows * envs)
+    done = memory.rows.reshape(-1)["done"][flat]
+    valid = offsets == reached
+    past, rest = done[..., :before], done[..., before:]
+    valid[..., :before] &= np.cumsum(past[..., ::-1], axis=-1)[..., ::-1] == 0  # no end between it and the first
+    valid[..., before:] &= np.cumsum(rest, axis=-1) - rest == 0
+    return Sequence(memory.read(flat, n_step=1), torch.from_numpy(valid))
