@@ -76,7 +76,7 @@ def test_targets_of_a_rollout_step_by_step() -> None:
                     break
             following = finals.get(k * envs + n, data.obs[k + 1, n])
             y += 0.0 if data.terminated[k, n] else factor * float(q.q_target(following[None]).max())
-            losses.append(0.5 * (float(q.q(data.obs[t, n][None])[0, data.action[t, n]]) - y) ** 2)
+            losses.append(0.5 * (float(q.q(data.obs[t, n][None])[0, data.action[t, n]].detach()) - y) ** 2)
     loss, _ = rollout_loss(q.policy, q.q_target, data, q.gamma, 3)
     assert loss.item() == pytest.approx(np.mean(losses), rel=1e-4)
 
