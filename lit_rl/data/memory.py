@@ -154,18 +154,22 @@ class ReplayMemory:
             index=torch.from_numpy(index),
         )
 
-    def windows(self, index: np.ndarray, steps: int) -> tuple[Transition, Tensor]:
-        """One-step transitions [..., L] of the L = ``steps`` rows from ``index`` [...] on, and which of them count.
+    def windows(self, index: np.ndarray, steps: int, before: int = 0) -> tuple[Transition, Tensor]:
+        """One-step transitions [..., H + L] around flat rows ``index`` [...], and which of them count.
 
-        A window ends at its episode's end and at the newest row; what lies beyond is masked, and the newest
-        row is repeated there.
+        H = ``before`` steps lead to the row, L = ``steps`` begin with it. A window stays in its episode and among the
+        stored rows; what lies beyond is masked, and the nearest stored row is repeated there.
         """
-        offsets = np.arange(steps)
-        reached = np.minimum(offsets, self._newer(index)[..., None])
-        flat = (index[..., None] + reached * self.num_envs) % (self.length * self.num_envs)  # [..., L]
+        time = index // self.num_envs
+        older = (time - (self.cursor if self.filled == self.length else 0)) % self.length  # stored steps before it
+        offsets = np.arange(-before, steps)
+        reached = np.clip(offsets, -older[..., None], self._newer(index)[..., None])
+        flat = (index[..., None] + reached * self.num_envs) % (self.length * self.num_envs)
         done = self.rows.reshape(-1)["done"][flat]
-        ended_before = np.cumsum(done, axis=-1) - done > 0
-        valid = ~ended_before & (offsets == reached)
+        past, rest = done[..., :before], done[..., before:]
+        valid = offsets == reached
+        valid[..., :before] &= np.cumsum(past[..., ::-1], axis=-1)[..., ::-1] == 0  # no end between it and the row
+        valid[..., before:] &= np.cumsum(rest, axis=-1) - rest == 0
         return self.read(flat, n_step=1), torch.from_numpy(valid)
 
     def arrays(self) -> dict[str, np.ndarray]:

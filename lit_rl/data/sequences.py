@@ -3,12 +3,9 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from lit_rl.batch import Transition
-from lit_rl.data.memory import ReplayMemory
 from lit_rl.data.replay import Replay, ReplayExperience
 from lit_rl.envs.recipe import Env
 from lit_rl.policies.policy import Policy
@@ -59,21 +56,4 @@ class SequenceExperience(ReplayExperience):
     def sample(self, updates: int) -> Any:
         """Sequences [K, B, H + L]."""
         index = self.memory.uniform(self.rng, (updates, self.recipe.batch_size))
-        return sequences(self.memory, index, self.recipe.burn_in, self.recipe.length)
-
-
-def sequences(memory: ReplayMemory, index: np.ndarray, before: int, length: int) -> Sequence:
-    """The ``before`` steps that led to the flat rows ``index`` [...], and ``length`` steps from there on."""
-    rows, envs = memory.length, memory.num_envs
-    oldest = memory.cursor if memory.filled == rows else 0
-    time = index // envs
-    older, newer = (time - oldest) % rows, (memory.cursor - 1 - time) % rows  # stored steps on either side
-    offsets = np.arange(-before, length)
-    reached = np.clip(offsets, -older[..., None], newer[..., None])
-    flat = (index[..., None] + reached * envs) % (rows * envs)
-    done = memory.rows.reshape(-1)["done"][flat]
-    valid = offsets == reached
-    past, rest = done[..., :before], done[..., before:]
-    valid[..., :before] &= np.cumsum(past[..., ::-1], axis=-1)[..., ::-1] == 0  # no end between it and the first
-    valid[..., before:] &= np.cumsum(rest, axis=-1) - rest == 0
-    return Sequence(memory.read(flat, n_step=1), torch.from_numpy(valid))
+        return Sequence(*self.memory.windows(index, self.recipe.length, self.recipe.burn_in))

@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lit_rl import SequenceReplay
-from lit_rl.data.sequences import sequences
 from tests.data.streams import equal, row
 from tests.data.test_memory import GAMMA, filled, memories, stored
 
@@ -19,7 +18,7 @@ def test_they_stay_inside_their_episode_and_what_is_stored(
     stream, memory = filled(kind, num_envs, 9 * num_envs, n_step, chunks, seed)
     expected = stored(stream, memory)
     index = np.array(sorted(expected))
-    steps, valid = sequences(memory, index, before, length)
+    steps, valid = memory.windows(index, length, before)
     assert valid.shape == (len(index), before + length) == steps.reward.shape
     kept = min(len(stream.steps[0]), memory.length)
     for b, flat in enumerate(index):
