@@ -202,7 +202,7 @@ def sac(steps: int, seed: int) -> list[float]:
             gradient = critics.requires_grad_(False)
             actor_loss = (alpha * log_p - value(gradient, s, new_a).amin(0)).mean()
             critics.requires_grad_(True)
-            loss = critic_loss + actor_loss - log_alpha * (log_p.detach().mean() - 1.0)
+            loss = critic_loss + actor_loss - log_alpha * (log_p.detach().mean() - 1.0 + 0.6931472)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

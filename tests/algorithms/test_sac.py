@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
 from lit_rl import MLP, SAC, Replay
 from lit_rl.algorithms.actor_critic.sac import actor_loss, soft_target, temperature_loss
 from lit_rl.functional.critics import critics_loss
 from lit_rl.optimizer import Optimizer
+from lit_rl.policies.gaussian import SquashedGaussianPolicy
 from tests.algorithms.stand_in import Quadratic, detached, learn, moved, parameters, transitions, with_gradient
 
 
@@ -31,6 +33,19 @@ def test_losses_by_hand() -> None:
     assert loss.tolist() == pytest.approx([2 * math.log(0.5), -math.log(0.5)])
     loss.sum().backward()
     assert log_alpha.grad.item() == pytest.approx(1.0) and log_prob.grad is None
+
+
+def test_the_units_of_actions_do_not_matter_to_the_temperature() -> None:
+    """Actions in ±2 are log 2 nats more spread than the same ones in ±1, and so is what is asked of them."""
+    sac, unit = agent(), spaces.Box(-1.0, 1.0, (1,))
+    assert sac.target_entropy == pytest.approx(math.log(2) - 1)
+    assert agent(target_entropy=-3.0).target_entropy == -3.0
+    scaled = SquashedGaussianPolicy(sac.policy.body, sac.policy.head, unit)
+    torch.manual_seed(1)
+    _, log_prob = sac.policy.sample(torch.ones(5, 3))
+    torch.manual_seed(1)
+    _, in_unit = scaled.sample(torch.ones(5, 3))
+    torch.testing.assert_close(log_prob + sac.target_entropy, in_unit - 1.0)
 
 
 def agent(**changes) -> SAC:

@@ -4,7 +4,8 @@ Paper    Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications", 
 Update   y     = r + γ(1 − terminated) [min_j q_j(s', a'; θ⁻) − α log π(a'|s')],  a' ~ π(·|s')   (1)
          L(θ)  = Σ_j mean ½ (q_j(s, a; θ) − y)²                                                 (2)
          L(φ)  = mean α log π(f_φ(s, ξ)|s) − min_j q_j(s, f_φ(s, ξ)),  θ held fixed             (3)
-         L(α)  = −log α · mean (log π(a|s) + H̄),  H̄ = −dim A, log π held fixed                  (4)
+         L(α)  = −log α · mean (log π(a|s) + H̄),  log π held fixed                              (4)
+         H̄     = −dim A for actions scaled to [−1, 1]; log π counts them as they are, which adds Σ log ½(high − low)
          θ⁻   ← (1 − τ) θ⁻ + τ θ                                                               (5)
 Data     Replay: act by sampling π, store, sample uniformly; uniformly random actions at first.
 Differs  All three losses descend in one backward and one optimiser step: they reach disjoint parameters.
@@ -67,7 +68,7 @@ class SAC(Agent):
         gamma: discount per step.
         tau: weight of θ in the Polyak average (5).
         alpha: the temperature; null learns it by (4), from 1.
-        target_entropy: H̄ in nats; null is −dim A.
+        target_entropy: H̄ in nats of the actions as the environment takes them; null is the paper's −dim A in [−1, 1].
         critics: E, of which the smallest counts.
         evaluation: greedy episodes played at each validation.
     """
@@ -97,10 +98,11 @@ class SAC(Agent):
         self.require(critics >= 1, "critics", critics, "at least one is needed")
         self.tau = tau
         dimensions = math.prod(action_space.shape)
-        self.target_entropy = -float(dimensions) if target_entropy is None else target_entropy
         body = net.build(observation_space)
         gain = 1.0 if net.head_is_orthogonal else None
         self.policy = SquashedGaussianPolicy(body, linear_head(body.out_features, 2 * dimensions, gain), action_space)
+        scaled = float(self.policy.half_width.log().sum()) - dimensions
+        self.target_entropy = scaled if target_entropy is None else target_entropy
         self.critics = Critics(net, observation_space, action_space, critics)
         self.critics_target, self.frozen_critics = TargetNetwork(self.critics), Frozen(self.critics)
         self.log_alpha = torch.nn.Parameter(torch.tensor(math.log(alpha or 1.0)), requires_grad=alpha is None)
