@@ -1,0 +1,256 @@
+"""Monte-Carlo tree search: UCT, and PUCT with a prior and a value. Formula sheet: 9.0.3a, H13, G9.
+
+A simulation walks down from the root by a rule, makes a new leaf, values it, and tells everyone on the way:
+
+    G ← r + γ G (two players: r − γ G),  N(a) += 1,  W(a) += G,  Q = W / N            (1)
+
+Q is brought to [0, 1] by the least and largest Q of the tree, or by a range that is known, so that the rules' c need
+not know the scale of the rewards. G is seen by whoever moves in the node; the reward belongs to the edge.
+Kocsis & Szepesvári 2006; Browne et al. 2012; Silver et al. 2017. :mod:`lit_rl.planning.tree_rules` has the rules.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import inf, nan
+from random import Random
+from typing import Any, Literal, NamedTuple, Union
+
+from lit_rl.planning.search_model import ContinuousModel, Evaluate, SearchModel
+from lit_rl.planning.tree_rules import UCT, Node, Rule, Widening
+
+Transitions = Literal["deterministic", "chance", "open_loop"]
+
+
+@dataclass(frozen=True)
+class TreeSearch:
+    """Recipe of a search.
+
+    Args:
+        rule: UCT or PUCT; the latter needs a prior from whoever values the leaves.
+        gamma: γ.
+        two_players: they move in turn, and what one gains the other loses.
+        transitions: ``deterministic`` takes each step once; ``chance`` branches over the states that a step leads to;
+            ``open_loop`` does not look at them, takes all steps anew in every simulation, and so finds the best that
+            can be decided in advance. There, the actions must be the same in all states.
+        widening: of the actions, for a :class:`ContinuousModel`.
+        outcome_widening: of the states that chance leads to, where they hardly ever repeat.
+        value_range: least and largest Q, if known.
+    """
+
+    rule: Rule = field(default_factory=UCT)
+    gamma: float = 1.0
+    two_players: bool = False
+    transitions: Transitions = "deterministic"
+    widening: Widening | None = None
+    outcome_widening: Widening | None = None
+    value_range: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.widening is not None and self.rule.needs_prior:
+            raise ValueError("TreeSearch: there is no prior over proposed actions; use UCT with widening")
+        if self.outcome_widening is not None and self.transitions != "chance":
+            raise ValueError(f"TreeSearch: outcome_widening needs transitions chance, not {self.transitions}")
+        if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
+            raise ValueError(f"TreeSearch.value_range is {self.value_range}; it must increase")
+
+
+class Leaf(NamedTuple):
+    """Where a simulation ended, and the way to there."""
+
+    node: Node
+    state: Any
+    ended: bool
+    path: list[tuple[Node, int, float]]  # node, place of the action, reward
+
+
+class Tree:
+    """A search from one state on. ``descend``, value the leaf, ``back_up``; or :meth:`search`, which does all three.
+
+    Args:
+        search: the recipe.
+        model: the world; a :class:`ContinuousModel` with widening.
+        state: the root's.
+    """
+
+    def __init__(self, search: TreeSearch, model: Union[SearchModel, ContinuousModel], state: Any) -> None:
+        self.recipe, self.model = search, model
+        self.root = Node(state)
+        self._discount = -search.gamma if search.two_players else search.gamma
+        follow = {"deterministic": self._certain, "chance": self._by_chance, "open_loop": self._blind}
+        self._follow: Callable[[Node, Any, int, Random], tuple[Node, Any, float, bool]] = follow[search.transitions]
+        self._low, self._high = search.value_range or (inf, -inf)
+
+    def descend(self, rng: Random) -> Leaf:
+        """Walk to a leaf, which is the root where it has not been valued yet."""
+        rule, widening, follow = self.recipe.rule, self.recipe.widening, self._follow
+        spread = self._high - self._low if self._high > self._low else 1.0
+        node, path = self.root, []
+        state, ended = node.state, node.ended
+        while node.actions is not None and not ended:
+            if widening is not None and len(node.actions) < widening.allowed(node.visits):
+                node.add(self.model.propose(state, rng), rule)  # type: ignore[union-attr]
+            bonus = spread * rule.bonus(node.visits)
+            scores = [q + bonus * w for q, w in zip(node.mean, node.weight)]  # noqa: B905  (the hottest line)
+            place = scores.index(max(scores))
+            child, state, reward, ended = follow(node, state, place, rng)
+            path.append((node, place, reward))
+            node = child
+        return Leaf(node, state, ended, path)
+
+    def back_up(self, leaf: Leaf, value: float, prior: Sequence[float] | None = None) -> None:
+        """Make the leaf a node, and tell ``value`` to the way there, (1).
+
+        Args:
+            leaf: of :meth:`descend`.
+            value: of its state for whoever moves there; 0 where the episode is over.
+            prior: P of its actions, for PUCT.
+
+        Raises:
+            ValueError: no prior for PUCT, or of another length than the actions.
+        """
+        rule, discount, known = self.recipe.rule, self._discount, self.recipe.value_range is not None
+        if leaf.node.actions is None and not leaf.ended:
+            leaf.node.expand(self._actions(leaf.state, prior), value, prior, rule)
+        for node, place, reward in reversed(leaf.path):
+            value = reward + discount * value
+            node.visits += 1
+            count = node.count[place] + 1
+            before = node.mean[place] if count > 1 else 0.0
+            mean = before + (value - before) / count
+            node.count[place], node.mean[place] = count, mean
+            node.weight[place] = rule.weight(count, 0.0 if node.prior is None else node.prior[place])
+            if not known:
+                self._low, self._high = min(mean, self._low), max(mean, self._high)
+
+    def _actions(self, state: Any, prior: Sequence[float] | None) -> Sequence[Any]:
+        if self.recipe.widening is not None:
+            return []
+        actions = self.model.actions(state)  # type: ignore[union-attr]
+        if self.recipe.rule.needs_prior and (prior is None or len(prior) != len(actions)):
+            got = "none" if prior is None else f"one of length {len(prior)}"
+            raise ValueError(f"PUCT needs a prior over the {len(actions)} actions of a state, and got {got}")
+        return actions
+
+    def _certain(self, node: Node, state: Any, place: int, rng: Random) -> tuple[Node, Any, float, bool]:
+        child = node.child[place]
+        if child is None:
+            assert node.actions is not None
+            following, reward, ended = self.model.step(state, node.actions[place], rng)
+            child = node.child[place] = Node(following, ended, reward)
+        return child, child.state, child.reward, child.ended
+
+    def _by_chance(self, node: Node, state: Any, place: int, rng: Random) -> tuple[Node, Any, float, bool]:
+        assert node.actions is not None
+        outcomes = node.child[place]
+        if outcomes is None:
+            outcomes = node.child[place] = {}
+        widening = self.recipe.outcome_widening
+        if widening is not None and len(outcomes) >= widening.allowed(node.count[place]):
+            known = list(outcomes.values())
+            (child,) = rng.choices(known, [each.arrivals for each in known])
+            reward = child.reward
+        else:
+            following, reward, ended = self.model.step(state, node.actions[place], rng)
+            child = outcomes.get(following)
+            if child is None:
+                child = outcomes[following] = Node(following, ended, reward)
+        child.arrivals += 1
+        return child, child.state, reward, child.ended
+
+    def _blind(self, node: Node, state: Any, place: int, rng: Random) -> tuple[Node, Any, float, bool]:
+        assert node.actions is not None
+        child = node.child[place]
+        if child is None:
+            child = node.child[place] = Node(None)
+        following, reward, ended = self.model.step(state, node.actions[place], rng)
+        return child, following, reward, ended
+
+    def search(self, evaluate: Evaluate, simulations: int, rng: Random) -> None:
+        """So many simulations, leaves being valued by ``evaluate``."""
+        for _ in range(simulations + (self.root.actions is None)):
+            leaf = self.descend(rng)
+            self.back_up(leaf, 0.0 if leaf.ended else evaluate(leaf.state, rng))
+
+    def advance(self, action: Any, state: Any) -> bool:
+        """Move the root to where ``action`` led, and keep what is below; whether there was anything to keep."""
+        root, child = self.root, None
+        if root.actions is not None and action in root.actions:
+            child = root.child[root.actions.index(action)]
+            if isinstance(child, dict):
+                child = child.get(state)
+            elif child is not None and self.recipe.transitions == "open_loop":
+                child.state = state
+        reused = child is not None and child.state == state
+        self.root = child if reused else Node(state)
+        return reused
+
+    @property
+    def value(self) -> float:
+        """The mean return of the simulations from the root."""
+        root = self.root
+        if not root.visits:
+            return root.value
+        return sum(n * q for n, q in zip(root.count, root.mean, strict=True)) / root.visits
+
+    def action_values(self) -> list[float]:
+        """Q of the root's actions; nan where one was never tried."""
+        return [q if n else nan for n, q in zip(self.root.count, self.root.mean, strict=True)]
+
+    def best_action(self) -> Any:
+        """The most visited action of the root, the better one among equals."""
+        if not self.root.actions:
+            raise ValueError("Tree.best_action: nothing was searched yet; call search first")
+        ranks = list(zip(self.root.count, self.root.mean, strict=True))
+        return self.root.actions[ranks.index(max(ranks))]
+
+    def visit_policy(self, temperature: float = 1.0) -> list[float]:
+        """π(a) ∝ N(a)^(1/``temperature``) of the root's actions, in their order; 0 is the most visited one."""
+        if temperature == 0.0:
+            assert self.root.actions is not None
+            chosen = self.root.actions.index(self.best_action())
+            return [float(place == chosen) for place in range(len(self.root.count))]
+        most = max(self.root.count)
+        weight = [(n / most) ** (1.0 / temperature) for n in self.root.count]
+        return [w / sum(weight) for w in weight]
+
+    def disturb_prior(self, concentration: float, share: float, rng: Random) -> None:
+        """P ← (1 − ε) P + ε Dirichlet(α) at the root: the exploration of self-play (Silver et al. 2017).
+
+        Args:
+            concentration: α.
+            share: ε.
+            rng: of the noise.
+        """
+        if self.root.prior is None:
+            raise ValueError("Tree.disturb_prior: the root has no prior; search once before, with PUCT")
+        noise = [rng.gammavariate(concentration, 1.0) for _ in self.root.prior]
+        total = sum(noise)
+        mixed = [(1 - share) * p + share * (g / total) for p, g in zip(self.root.prior, noise, strict=True)]
+        self.root.prior = mixed
+        self.root.weight = [self.recipe.rule.weight(n, p) for n, p in zip(self.root.count, mixed, strict=True)]
+
+
+def search_together(
+    trees: Sequence[Tree],
+    evaluate: Callable[[list[Any]], tuple[Sequence[float], Sequence[Sequence[float]]]],
+    simulations: int,
+    rng: Random,
+) -> None:
+    """So many simulations in each of several trees, whose leaves are valued in one call: what a network is good at.
+
+    Args:
+        trees: of independent games.
+        evaluate: states to their values, seen by whoever moves there, and priors over their actions.
+        simulations: of each tree; a root that has not been valued yet takes one more.
+        rng: of chance.
+    """
+    for simulation in range(-1, simulations):
+        active = [tree for tree in trees if simulation >= 0 or tree.root.actions is None]
+        leaves = [(tree, tree.descend(rng)) for tree in active]
+        asked = [(tree, leaf) for tree, leaf in leaves if not leaf.ended]
+        values, priors = evaluate([leaf.state for _, leaf in asked]) if asked else ([], [])
+        for (tree, leaf), value, prior in zip(asked, values, priors, strict=True):
+            tree.back_up(leaf, value, prior)
+        for tree, leaf in leaves:
+            if leaf.ended:
+                tree.back_up(leaf, 0.0)
