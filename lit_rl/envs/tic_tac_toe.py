@@ -7,7 +7,7 @@ those of the player who moves: 1 for winning, 0 else; a draw is 0 for both. Impo
 
 from functools import cache
 from random import Random
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import gymnasium
 import numpy as np
@@ -70,7 +70,7 @@ class TicTacToe(gymnasium.Env[Any, Any]):
         render_mode: None or ``ansi``.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 1}
+    metadata = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012  gymnasium's own form
 
     def __init__(
         self, opponent: Opponent = "random", begins: bool | None = None, render_mode: str | None = None

@@ -92,9 +92,11 @@ def cross_entropy(
         which = found.topk(min(elites, found.shape[-1]), dim=-1).indices
         elite = pool.gather(1, which[..., None].expand(-1, -1, pool.shape[-1]))
         kept = elite[:, :keep]
-        variance = torch.lerp(elite.var(1, keepdim=True, correction=0), spread.square(), momentum)
-        mean = torch.lerp(elite.mean(1, keepdim=True), mean, momentum)
-        spread = variance.sqrt().clamp(min=floor)
+        fitted, width = elite.mean(1, keepdim=True), elite.std(1, keepdim=True, correction=0)
+        if momentum:
+            fitted = torch.lerp(fitted, mean, momentum)
+            width = torch.lerp(width.square(), spread.square(), momentum).sqrt()
+        mean, spread = fitted, width.clamp(min=floor)
     if best is None:
         raise ValueError("cross_entropy: no iterations; give normals for at least one")
     return Fit(mean.squeeze(1), spread.squeeze(1), kept, best)

@@ -172,17 +172,22 @@ class Tree:
             self.back_up(leaf, 0.0 if leaf.ended else evaluate(leaf.state, rng))
 
     def advance(self, action: Any, state: Any) -> bool:
-        """Move the root to where ``action`` led, and keep what is below; whether there was anything to keep."""
-        root, child = self.root, None
-        if root.actions is not None and action in root.actions:
-            child = root.child[root.actions.index(action)]
+        """Move the root to where ``action`` led, and keep what is below; whether there was anything to keep.
+
+        In open loop that was found for all states that the action may have led to.
+        """
+        child, actions = None, self.root.actions
+        if actions is not None and action in actions:
+            child = self.root.child[actions.index(action)]
             if isinstance(child, dict):
                 child = child.get(state)
             elif child is not None and self.recipe.transitions == "open_loop":
                 child.state = state
-        reused = child is not None and child.state == state
-        self.root = child if reused else Node(state)
-        return reused
+        if child is None or child.state != state:
+            self.root = Node(state)
+            return False
+        self.root = child
+        return True
 
     @property
     def value(self) -> float:
@@ -200,27 +205,23 @@ class Tree:
         """The most visited action of the root, the better one among equals."""
         if not self.root.actions:
             raise ValueError("Tree.best_action: nothing was searched yet; call search first")
+        return self.root.actions[self._best_place()]
+
+    def _best_place(self) -> int:
         ranks = list(zip(self.root.count, self.root.mean, strict=True))
-        return self.root.actions[ranks.index(max(ranks))]
+        return ranks.index(max(ranks))
 
     def visit_policy(self, temperature: float = 1.0) -> list[float]:
         """π(a) ∝ N(a)^(1/``temperature``) of the root's actions, in their order; 0 is the most visited one."""
         if temperature == 0.0:
-            assert self.root.actions is not None
-            chosen = self.root.actions.index(self.best_action())
+            chosen = self._best_place()
             return [float(place == chosen) for place in range(len(self.root.count))]
         most = max(self.root.count)
         weight = [(n / most) ** (1.0 / temperature) for n in self.root.count]
         return [w / sum(weight) for w in weight]
 
     def disturb_prior(self, concentration: float, share: float, rng: Random) -> None:
-        """P ← (1 − ε) P + ε Dirichlet(α) at the root: the exploration of self-play (Silver et al. 2017).
-
-        Args:
-            concentration: α.
-            share: ε.
-            rng: of the noise.
-        """
+        """P ← (1 − ε) P + ε Dirichlet(α) at the root, α = ``concentration``, ε = ``share``: self-play explores so."""
         if self.root.prior is None:
             raise ValueError("Tree.disturb_prior: the root has no prior; search once before, with PUCT")
         noise = [rng.gammavariate(concentration, 1.0) for _ in self.root.prior]
