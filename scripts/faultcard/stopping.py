@@ -156,19 +156,19 @@ def _longer(name: str, epochs: int) -> Path:
     return runs.last(directory)
 
 
-@row(7, "SIGTERM at random instants: saved, and resumed bit for bit", "n / n", kind="fault", quick=4, full=50)
+@row(7, "SIGTERM at random instants: saved, and resumed bit for bit", "n / n", kind="fault", quick=2, full=50)
 def saved_and_resumed(folder: Path, count: int) -> Figure:
     return Figure.of(stopped.fault for stopped in _terminated(count))
 
 
-@row(8, "SIGTERM: exit status 143", "n / n", kind="fault", quick=4, full=50)
+@row(8, "SIGTERM: exit status 143", "n / n", kind="fault", quick=2, full=50)
 def exit_status(folder: Path, count: int) -> Figure:
     found = _terminated(count)
     return Figure.of(None if one.code == 143 else f"{one.where}: exit status {one.code}" for one in found)
 
 
 @row(9, "from SIGTERM to the file on the disk", "s", "p50 < 1, p99 < 5", limits={"p50": 1.0, "p99": 5.0},
-     quick=4, full=50)  # fmt: skip
+     quick=2, full=50)  # fmt: skip
 def time_to_save(folder: Path, count: int) -> Figure:
     """Of small networks, whose batches take milliseconds; a longer batch is finished first."""
     times = [one.seconds for one in _terminated(count)]
@@ -271,7 +271,7 @@ def _save_every_batch(folder: Path) -> Any:
 
 
 @row(12, "states torn by a signal in the middle of an update of SAC", "torn / signals", "0", kind="fault", bad=True,
-     quick=12, full=200)  # fmt: skip
+     quick=6, full=200)  # fmt: skip
 def torn(folder: Path, signals: int) -> Figure:
     """What was saved must equal, bit for bit, what an undisturbed run is at that step: between two batches."""
     from tests.tiny import differences
