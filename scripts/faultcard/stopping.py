@@ -46,18 +46,17 @@ def _straight(name: str) -> Path:
 
 def _targets() -> list[tuple[Any, str]]:
     """Functions in the middle of collecting, storing, sampling, learning, saving and evaluating."""
-    import torch
-
     from lit_rl.agent import Agent
     from lit_rl.callbacks import SaveCheckpoint
     from lit_rl.checkpoint.sealed import HashingWriter
     from lit_rl.data.collector import Collector
     from lit_rl.data.memory import ReplayMemory
     from lit_rl.descent import Descent
+    from lit_rl.optimizer import FusedAdam
 
     return [
         (Collector, "collect"), (ReplayMemory, "_gather"), (ReplayMemory, "add"), (Agent, "update"),
-        (Descent, "_check_and_clip"), (torch.optim.Adam, "step"), (Agent, "record"), (HashingWriter, "_pass_on"),
+        (Descent, "_check_and_clip"), (FusedAdam, "step_directly"), (Agent, "record"), (HashingWriter, "_pass_on"),
         (SaveCheckpoint, "_write"), (Agent, "validation_step"), (Agent, "on_save_checkpoint"),
     ]  # fmt: skip
 
@@ -288,15 +287,16 @@ def torn(folder: Path, signals: int) -> Figure:
         owner, name = targets[index % len(targets)]
         number = (signal.SIGTERM, signal.SIGINT)[index // len(targets) % 2]
         call = chance.randrange(1, 3 if name in ("_write", "on_save_checkpoint") else 6)
+        mark = home.with_suffix(".mark")
 
         def train() -> int:
-            _signal_inside(owner, name, call, number)
+            _signal_inside(owner, name, call, number, mark)
             runs.fit(runs.tiny_agent("SAC"), home, 2)
             return 0
 
         code, said = run(train, home.with_suffix(".log"))
-        if code:
-            return f"exit status {code}: {said[-200:]}"
+        if code or not mark.exists():
+            return f"{owner.__name__}.{name}: exit status {code}, sent: {mark.exists()}: {said[-200:]}"
         saved = runs.state(runs.last(home))
         found = differences(saved, expected[saved["counters"][0]])
         steps = {float(part["step"]) for part in saved["optimizer"][0]["state"].values()}
