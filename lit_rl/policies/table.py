@@ -36,6 +36,8 @@ def states_of(obs: Any) -> Any:
 class TablePolicy(Policy):
     """Greedy in a table q [S, A]; exploring, ε-greedy, or softmax(q/temperature) where that is positive.
 
+    Exploring, equal actions are equally likely: a table that knows nothing yet walks at random, not against a wall.
+
     Args:
         observation_space: Discrete, with or without a mask.
         actions: A.
@@ -77,13 +79,11 @@ class TablePolicy(Policy):
         if explore and self.temperature > 0:
             weight = np.exp((values - values.max(-1, keepdims=True)) / self.temperature)
             return weight / weight.sum(-1, keepdims=True)
-        chances = np.zeros_like(values)
-        share = self.epsilon if explore else 0.0
-        if share > 0:
-            legal = np.isfinite(values)
-            chances += share * legal / legal.sum(-1, keepdims=True)
-        chances[np.arange(len(values)), values.argmax(-1)] += 1.0 - share
-        return chances
+        if not explore:
+            return np.eye(values.shape[-1])[values.argmax(-1)]
+        legal, best = np.isfinite(values), values == values.max(-1, keepdims=True)
+        shares = [part / part.sum(-1, keepdims=True) for part in (legal, best)]
+        return self.epsilon * shares[0] + (1.0 - self.epsilon) * shares[1]
 
     def forward(self, obs: Observation) -> Tensor:
         """The greedy action [B]: what is exported."""

@@ -20,6 +20,7 @@ from lit_rl.policies.epsilon_greedy import EpsilonGreedyPolicy
 from lit_rl.policies.gaussian import SquashedGaussianPolicy
 from lit_rl.policies.network import NetworkPolicy
 from lit_rl.policies.policy import Policy
+from lit_rl.policies.table import TablePolicy
 from lit_rl.policies.uniform import UniformPolicy
 from lit_rl.schedules import Constant, Linear
 
@@ -379,3 +380,12 @@ def test_recurrent_acting_equals_the_unroll(cell: str) -> None:
         policy.log_prob(outputs, rollout.obs[:-1].flatten(0, 1), rollout.action.flatten()).view(steps, envs),
         now.log_prob,
     )
+
+
+def test_a_table_explores_at_random_among_equal_actions() -> None:
+    table = TablePolicy(spaces.Discrete(2), 3, Constant(0.3))
+    table.q[1] = torch.tensor([1.0, 0.0, 1.0])
+    np.testing.assert_allclose(table.distribution(np.array([0, 1])), [[1 / 3] * 3, [0.45, 0.1, 0.45]])
+    np.testing.assert_allclose(table.distribution(np.array([0, 1]), explore=False), [[1, 0, 0], [1, 0, 0]])
+    masked = table.distribution(np.array([1]), np.array([[False, True, True]]))
+    np.testing.assert_allclose(masked, [[0, 0.15, 0.85]])
