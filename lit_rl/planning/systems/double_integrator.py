@@ -13,7 +13,7 @@ from lit_rl.planning.systems.system import System
 
 @dataclass(frozen=True)
 class DoubleIntegrator(System):
-    """p' = p + dt v + ½ dt² u,  v' = v + dt u: exact for a force held over the step and a mass of 1 kg."""
+    """p' = p + dt v,  v' = v + dt u: an Euler step for a mass of 1 kg; state (p, v), action (u)."""
 
     dt: float = 0.1
     max_force: float = math.inf
@@ -35,4 +35,4 @@ class DoubleIntegrator(System):
         """The state one step later."""
         position, speed = state.unbind(-1)
         force = self.clip(action).squeeze(-1)
-        return torch.stack([position + self.dt * speed + 0.5 * self.dt**2 * force, speed + self.dt * force], -1)
+        return torch.stack([position + self.dt * speed, speed + self.dt * force], -1)
