@@ -5,27 +5,16 @@ that the same draws give the same answer: fresh ones for targets, fixed ones whe
 state. An axis of length 1 in place of B shares them among the states.
 """
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
-from itertools import count
-from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Value = Callable[[Tensor], Tensor]  # [B, N, A] → [B, N]
-
-
-class Maximum(NamedTuple):
-    """The best candidate that was looked at, for each state."""
-
-    action: Tensor  # [B, A]
-    value: Tensor  # [B]
+from lit_rl.planning.cem import Maximum, Value, better_of, cross_entropy
+from lit_rl.planning.cma_es import cma_es, population_size, require_pycma
+from lit_rl.planning.trajectory import refuse_below
 
 
 class Maximizer(ABC):
@@ -42,22 +31,6 @@ class Maximizer(ABC):
         """max_a ``value`` for ``rows`` states, low ≤ a ≤ high. No gradient leaves it."""
 
 
-def _best(action: Tensor, value: Tensor, before: Maximum | None = None) -> Maximum:
-    """The best of candidates [B, N, A] with values [B, N], and of what was best before."""
-    highest, which = value.max(-1)
-    found = Maximum(action.gather(1, which[:, None, None].expand(-1, 1, action.shape[-1])).squeeze(1), highest)
-    if before is None:
-        return found
-    better = found.value > before.value
-    return Maximum(torch.where(better[:, None], found.action, before.action), torch.maximum(highest, before.value))
-
-
-def _refuse_below(recipe: Any, least: dict[str, float]) -> None:
-    for name, bound in least.items():
-        if not getattr(recipe, name) >= bound:
-            raise ValueError(f"{type(recipe).__name__}.{name} is {getattr(recipe, name)}; it must be at least {bound}")
-
-
 @dataclass(frozen=True)
 class SamplingMaximizer(Maximizer):
     """The best of N uniform candidates (random shooting); the argmax is missed by about N^(−1/A) of the box.
@@ -69,7 +42,7 @@ class SamplingMaximizer(Maximizer):
     samples: int = 64
 
     def __post_init__(self) -> None:
-        _refuse_below(self, {"samples": 1})
+        refuse_below(self, {"samples": 1})
 
     def draws(self, rows: int, dimensions: int, generator: torch.Generator | None = None) -> Tensor:
         """Uniform [B, N, A]."""
@@ -81,7 +54,7 @@ class SamplingMaximizer(Maximizer):
     ) -> Maximum:
         """See :meth:`Maximizer.maximize`."""
         action = (low + (high - low) * draws).expand(rows, -1, -1)
-        return _best(action, value(action))
+        return better_of(action, value(action))
 
 
 @dataclass(frozen=True)
@@ -102,7 +75,7 @@ class CEMMaximizer(Maximizer):
     elites: int = 6
 
     def __post_init__(self) -> None:
-        _refuse_below(self, {"iterations": 1, "samples": 2, "elites": 2})
+        refuse_below(self, {"iterations": 1, "samples": 2, "elites": 2})
         if self.elites > self.samples:
             raise ValueError(f"CEMMaximizer.elites is {self.elites} of {self.samples} samples; it must not be more")
 
@@ -115,18 +88,8 @@ class CEMMaximizer(Maximizer):
         self, value: Value, low: Float[Tensor, " A"], high: Float[Tensor, " A"], rows: int, draws: Tensor
     ) -> Maximum:
         """See :meth:`Maximizer.maximize`."""
-        mean = ((low + high) / 2).expand(rows, 1, -1)
-        deviation = ((high - low) / 2).expand(rows, 1, -1)
-        best: Maximum | None = None
-        for normal in draws:
-            action = torch.minimum(torch.maximum(mean + deviation * normal, low), high)
-            found = value(action)
-            best = _best(action, found, best)
-            which = found.topk(self.elites, dim=-1).indices
-            elite = action.gather(1, which[..., None].expand(-1, -1, action.shape[-1]))
-            mean, deviation = elite.mean(1, keepdim=True), elite.std(1, keepdim=True, correction=0)
-        assert best is not None
-        return best
+        mean, deviation = ((low + high) / 2).expand(rows, -1), ((high - low) / 2).expand(1, -1)
+        return cross_entropy(value, low, high, draws, mean, deviation, self.elites).best
 
 
 @dataclass(frozen=True)
@@ -147,7 +110,7 @@ class GradientMaximizer(Maximizer):
     step_size: float = 0.5
 
     def __post_init__(self) -> None:
-        _refuse_below(self, {"starts": 1, "steps": 1})
+        refuse_below(self, {"starts": 1, "steps": 1})
         if not self.step_size > 0:
             raise ValueError(f"GradientMaximizer.step_size is {self.step_size}; it must be positive")
 
@@ -168,7 +131,7 @@ class GradientMaximizer(Maximizer):
                 action = centre + half * point
                 found = value(action)
                 (slope,) = torch.autograd.grad(found.sum(), point)
-            best = _best(action.detach(), found.detach(), best)
+            best = better_of(action.detach(), found.detach(), best)
             length = self.step_size * (1.0 - step / self.steps)
             direction = slope / slope.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(slope.dtype).tiny)
             point = (point + length * direction).clamp(-1.0, 1.0)
@@ -198,16 +161,15 @@ class CMAESMaximizer(Maximizer):
     sigma: float = 0.5
 
     def __post_init__(self) -> None:
-        _refuse_below(self, {"iterations": 1} if self.population is None else {"iterations": 1, "population": 4})
+        refuse_below(self, {"iterations": 1} if self.population is None else {"iterations": 1, "population": 4})
         if not self.sigma > 0:
             raise ValueError(f"CMAESMaximizer.sigma is {self.sigma}; it must be positive")
-        if find_spec("cma") is None:
-            raise ImportError("CMAESMaximizer needs pycma, which is not installed: pip install 'lit_rl[cma]'")
+        require_pycma("CMAESMaximizer")
 
     def draws(self, rows: int, dimensions: int, generator: torch.Generator | None = None) -> Tensor:
         """Standard normal [iterations, B, N, A], A at least 2."""
         searched = max(2, dimensions)
-        size = self.population or 4 + math.floor(3 * math.log(searched))
+        size = self.population or population_size(searched)
         return torch.randn(self.iterations, rows, size, searched, generator=generator)
 
     @torch.no_grad()
@@ -215,37 +177,4 @@ class CMAESMaximizer(Maximizer):
         self, value: Value, low: Float[Tensor, " A"], high: Float[Tensor, " A"], rows: int, draws: Tensor
     ) -> Maximum:
         """See :meth:`Maximizer.maximize`."""
-        centre, half = (low + high) / 2, (high - low) / 2
-        normal = draws.expand(-1, rows, -1, -1).double().cpu().numpy()
-        searches = [self._search(normal[:, row]) for row in range(rows)]
-        best: Maximum | None = None
-        for _ in range(self.iterations):
-            asked = [search.ask() for search in searches]
-            points = torch.as_tensor(np.array(asked), dtype=low.dtype, device=low.device)
-            action = centre + half * points[..., : len(low)]
-            found = value(action)
-            best = _best(action, found, best)
-            cost = -found.double().cpu().numpy()
-            for search, of_search, costs in zip(searches, asked, cost, strict=True):
-                search.tell(of_search, costs.tolist())
-        assert best is not None
-        return best
-
-    def _search(self, normal: np.ndarray) -> Any:
-        """One state's search over [−1, 1]^A that uses these normals [iterations, N, A], and no other randomness."""
-        import cma
-
-        place = count()
-
-        def stored(*shape: int) -> np.ndarray:  # pycma asks for fewer than N where it adds points of its own
-            wanted = [next(place) for _ in range(math.prod(shape))]
-            return normal.take(wanted, mode="wrap").reshape(shape)
-
-        options = {
-            "bounds": [-1.0, 1.0],
-            "popsize": normal.shape[1],
-            "randn": stored,
-            "seed": np.nan,  # leave numpy's own stream alone
-            "verbose": -9,
-        }
-        return cma.CMAEvolutionStrategy(np.zeros(normal.shape[-1]), self.sigma, options)
+        return cma_es(value, low, high, draws, ((low + high) / 2).expand(rows, -1), self.sigma)

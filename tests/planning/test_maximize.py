@@ -99,7 +99,7 @@ def test_gradients_do_not_depend_on_the_scale_and_leave_the_values_alone() -> No
 
 
 def test_without_pycma_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lit_rl.planning.maximize.find_spec", lambda name: None)
+    monkeypatch.setattr("lit_rl.planning.cma_es.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install 'lit_rl\[cma\]'"):
         CMAESMaximizer()
 
