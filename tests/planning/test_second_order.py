@@ -194,7 +194,6 @@ def test_ddp_squares_its_error_where_ilqr_shrinks_it(unchecked):
     optimum = DDP(tolerance=0.0, iterations=50).solve(problem, rows(2.0, 0.0), still(problem)).actions
     noise = torch.randn(optimum.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     newton, gauss_newton = (errors(method, optimum, optimum + 0.05 * noise, 3) for method in (DDP, ILQR))
-    print(newton, gauss_newton)
     assert all(after < 2 * before**2 + 1e-10 for before, after in pairwise(newton)) and newton[-1] < 1e-8
     assert all(0.05 < after / before < 0.9 for before, after in pairwise(gauss_newton[1:]))
 
@@ -237,13 +236,13 @@ def test_feedback_about_the_trajectory_helps_after_a_kick(unchecked):
 def test_further_starts_leave_local_minima(unchecked):
     system = Pendulum()
     problem = ControlProblem(system, system.cost, rows(-2.0), rows(2.0), 50)
-    start = rows(0.0747, 0.9009)
-    one, several = ILQR(iterations=20), ILQR(iterations=20, starts=8)
+    start = rows([0.8606, -0.4604], [-1.4978, -0.4030], [-2.6034, -0.5264])
+    one, several = ILQR(iterations=15), ILQR(iterations=15, starts=8)
     generator = torch.Generator().manual_seed(0)
     costs = [
         problem.total(start, planner.plan(problem, start, generator=generator).actions) for planner in (one, several)
     ]
-    assert costs[1] < costs[0] - 50
+    assert (costs[1] < costs[0] + 1e-6).all() and (costs[1] < costs[0] - 50).any()
 
 
 def test_bad_input_is_refused():
