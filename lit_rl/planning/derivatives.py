@@ -27,7 +27,7 @@ class Expansion(NamedTuple):
 
 def jacobian(function: Callable[[Tensor], Tensor], point: Float[Tensor, "*B n"]) -> Float[Tensor, "*B m n"]:
     """∂function/∂point of every row, by reverse differentiation. ``function`` maps [*B, n] to [*B, m]."""
-    output, pullback = vjp(function, point)
+    output, pullback = vjp(function, point)[:2]  # no third: the function has no further outputs
     basis = torch.eye(output.shape[-1], dtype=output.dtype, device=output.device)
     return vmap(lambda row: pullback(row.expand_as(output))[0])(basis).movedim(0, -2)
 

@@ -98,7 +98,7 @@ def lqr(problem: LinearQuadratic, noise: Float[Tensor, "*batch H S S"] | None = 
     hessian, gradient = problem.terminal_hessian, problem.terminal_gradient
     constant = torch.zeros_like(gradient[..., 0])
     size, horizon = gradient.shape[-1], problem.dynamics.shape[-3]
-    values, gains = [(hessian, gradient, constant)], []
+    values, policies = [(hessian, gradient, constant)], []
     for t in range(horizon - 1, -1, -1):
         offset = problem.offset[..., t, :]
         constant = constant + (offset * (0.5 * _apply(hessian, offset) + gradient)).sum(-1)
@@ -120,12 +120,12 @@ def lqr(problem: LinearQuadratic, noise: Float[Tensor, "*batch H S S"] | None = 
         gain, feedforward = solved[..., :-1], solved[..., -1]
         hessian, gradient, gained = policy_backup(step_hessian, step_gradient, gain, feedforward)
         constant = constant + gained
-        gains.append((gain, feedforward))
+        policies.append((gain, feedforward))
         values.append((hessian, gradient, constant))
-    gain, feedforward = (list(parts) for parts in zip(*reversed(gains), strict=True))
+    gains, feedforwards = (list(parts) for parts in zip(*reversed(policies), strict=True))
     hessians, gradients, constants = (list(parts) for parts in zip(*reversed(values), strict=True))
     value = QuadraticValue(torch.stack(hessians, -3), torch.stack(gradients, -2), torch.stack(constants, -1))
-    return LinearPolicy(torch.stack(gain, -3), torch.stack(feedforward, -2), value)
+    return LinearPolicy(torch.stack(gains, -3), torch.stack(feedforwards, -2), value)
 
 
 def value_at(value: QuadraticValue, states: Float[Tensor, "*batch H1 S"]) -> Float[Tensor, "*batch H1"]:

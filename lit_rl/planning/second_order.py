@@ -221,8 +221,9 @@ class SecondOrder(Planner):
             costs.append(cost)
             if moves.any() or not active[rows].all():
                 model = None
-        shaped = (part.reshape((*batch, *part.shape[1:])) for part in (states, actions, cost, gain, taken, converged))
-        return Solution(*shaped, torch.stack(costs).reshape(-1, *batch))
+        parts = (states, actions, cost, gain, taken, converged)
+        shaped = [part.reshape((*batch, *part.shape[1:])) for part in parts]
+        return Solution(*[*shaped, torch.stack(costs).reshape(-1, *batch)])
 
     def _adapt(self, damping: Float[Tensor, " N"], moved: Bool[Tensor, " N"]) -> Float[Tensor, " N"]:
         """μ/10 after a step, 0 below the smallest; 10 μ without one."""

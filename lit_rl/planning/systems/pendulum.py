@@ -58,7 +58,8 @@ class Pendulum(System):
 
     def __call__(self, state: Float[Tensor, "*B 2"], action: Float[Tensor, "*B 1"]) -> Float[Tensor, "*B 2"]:
         """The state one step later."""
-        return torch.stack(self.advance(*state.unbind(-1), self.clip(action).squeeze(-1)), -1)
+        angle, speed = state.unbind(-1)
+        return torch.stack(self.advance(angle, speed, self.clip(action).squeeze(-1)), -1)
 
     def cost(self, state: Float[Tensor, "*B 2"], action: Float[Tensor, "*B 1"]) -> Float[Tensor, "*B"]:
         """θ² + 0.1 θ̇² + 0.001 u² with θ in [−π, π): minus the environment's reward. Its slope jumps at θ = ±π."""
