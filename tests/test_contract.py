@@ -132,13 +132,14 @@ def test_batches_are_bookkeeping(name: str, num_envs: int, tmp_path: Path) -> No
 
 
 class SaveAt(Callback):
-    """Saves before the first update, in mid-epoch, at an epoch's end, and in the next epoch's middle."""
+    """Saves after the batches numbered, of later epochs after the last of these, and at each epoch's end."""
 
     def __init__(self, folder: Path, batches: tuple[int, ...]) -> None:
         self.folder, self.batches, self.paths = folder, batches, []
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if batch_idx in self.batches and not trainer.is_last_batch:
+        wanted = self.batches if trainer.current_epoch == 0 else self.batches[-1:]
+        if batch_idx in wanted and not trainer.is_last_batch:
             self._save(trainer, f"{trainer.current_epoch}-{batch_idx}")
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:

@@ -46,18 +46,17 @@ def _straight(name: str) -> Path:
 
 def _targets() -> list[tuple[Any, str]]:
     """Functions in the middle of collecting, storing, sampling, learning, saving and evaluating."""
-    import torch
-
     from lit_rl.agent import Agent
     from lit_rl.callbacks import SaveCheckpoint
     from lit_rl.checkpoint.sealed import HashingWriter
     from lit_rl.data.collector import Collector
     from lit_rl.data.memory import ReplayMemory
     from lit_rl.descent import Descent
+    from lit_rl.optimizer import FusedAdam
 
     return [
         (Collector, "collect"), (ReplayMemory, "_gather"), (ReplayMemory, "add"), (Agent, "update"),
-        (Descent, "_check_and_clip"), (torch.optim.Adam, "step"), (Agent, "record"), (HashingWriter, "_pass_on"),
+        (Descent, "_check_and_clip"), (FusedAdam, "step_directly"), (Agent, "record"), (HashingWriter, "_pass_on"),
         (SaveCheckpoint, "_write"), (Agent, "validation_step"), (Agent, "on_save_checkpoint"),
     ]  # fmt: skip
 
@@ -156,19 +155,19 @@ def _longer(name: str, epochs: int) -> Path:
     return runs.last(directory)
 
 
-@row(7, "SIGTERM at random instants: saved, and resumed bit for bit", "n / n", kind="fault", quick=4, full=50)
+@row(7, "SIGTERM at random instants: saved, and resumed bit for bit", "n / n", kind="fault", quick=2, full=50)
 def saved_and_resumed(folder: Path, count: int) -> Figure:
     return Figure.of(stopped.fault for stopped in _terminated(count))
 
 
-@row(8, "SIGTERM: exit status 143", "n / n", kind="fault", quick=4, full=50)
+@row(8, "SIGTERM: exit status 143", "n / n", kind="fault", quick=2, full=50)
 def exit_status(folder: Path, count: int) -> Figure:
     found = _terminated(count)
     return Figure.of(None if one.code == 143 else f"{one.where}: exit status {one.code}" for one in found)
 
 
 @row(9, "from SIGTERM to the file on the disk", "s", "p50 < 1, p99 < 5", limits={"p50": 1.0, "p99": 5.0},
-     quick=4, full=50)  # fmt: skip
+     quick=2, full=50)  # fmt: skip
 def time_to_save(folder: Path, count: int) -> Figure:
     """Of small networks, whose batches take milliseconds; a longer batch is finished first."""
     times = [one.seconds for one in _terminated(count)]
@@ -271,7 +270,7 @@ def _save_every_batch(folder: Path) -> Any:
 
 
 @row(12, "states torn by a signal in the middle of an update of SAC", "torn / signals", "0", kind="fault", bad=True,
-     quick=12, full=200)  # fmt: skip
+     quick=6, full=200)  # fmt: skip
 def torn(folder: Path, signals: int) -> Figure:
     """What was saved must equal, bit for bit, what an undisturbed run is at that step: between two batches."""
     from tests.tiny import differences
@@ -288,15 +287,16 @@ def torn(folder: Path, signals: int) -> Figure:
         owner, name = targets[index % len(targets)]
         number = (signal.SIGTERM, signal.SIGINT)[index // len(targets) % 2]
         call = chance.randrange(1, 3 if name in ("_write", "on_save_checkpoint") else 6)
+        mark = home.with_suffix(".mark")
 
         def train() -> int:
-            _signal_inside(owner, name, call, number)
+            _signal_inside(owner, name, call, number, mark)
             runs.fit(runs.tiny_agent("SAC"), home, 2)
             return 0
 
         code, said = run(train, home.with_suffix(".log"))
-        if code:
-            return f"exit status {code}: {said[-200:]}"
+        if code or not mark.exists():
+            return f"{owner.__name__}.{name}: exit status {code}, sent: {mark.exists()}: {said[-200:]}"
         saved = runs.state(runs.last(home))
         found = differences(saved, expected[saved["counters"][0]])
         steps = {float(part["step"]) for part in saved["optimizer"][0]["state"].values()}

@@ -16,12 +16,16 @@ from tests.algorithms.test_dqn import q_star
 
 def test_the_loss_by_hand() -> None:
     """Errors −½, 4 and −2, as in double DQN: the one that learns selects, the other evaluates."""
-    assert double_q_loss(Q, ACTION, REWARD, DISCOUNT, ONLINE, SLOW).tolist() == [0.125, 8.0, 2.0]
+    loss, error = double_q_loss(Q, ACTION, REWARD, DISCOUNT, ONLINE, SLOW)
+    assert error.tolist() == [-0.5, 4.0, -2.0]
+    assert loss.tolist() == [0.125, 3.5, 1.5]
+    assert double_q_loss(Q, ACTION, REWARD, DISCOUNT, ONLINE, SLOW, None, 9.0)[0].tolist() == [0.125, 8.0, 2.0]
 
 
 def agent(**changes) -> DoubleQ:
     torch.manual_seed(0)
-    return detached(DoubleQ("CartPole-v1", **{"net": QNetwork(MLP((8,))), "optimizer": Optimizer(lr=0.01)} | changes))
+    small = {"net": QNetwork(MLP((8,))), "optimizer": Optimizer(lr=0.01), "huber_delta": 100.0}
+    return detached(DoubleQ("CartPole-v1", **small | changes))
 
 
 def test_a_coin_says_which_one_learns() -> None:

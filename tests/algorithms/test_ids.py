@@ -13,6 +13,7 @@ MEANS = (0.2, 0.5, 0.8)
 BANDIT = Env(WORLD + "BernoulliBandit-v0", kwargs={"means": MEANS})
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("target", ["param", "optimal_action", "variance"])
 @pytest.mark.parametrize("randomised", [False, True])
 def test_it_minimises_the_ratio_of_its_posterior(target, randomised):

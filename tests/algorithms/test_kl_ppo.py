@@ -48,7 +48,7 @@ def test_dual_descent_reaches_the_constraint(rate: float) -> None:
     assert kl == pytest.approx(0.05, abs=1e-12)
 
 
-def test_the_agent_s_own_steps_reach_the_constrained_optimum() -> None:
+def test_the_agent_s_own_steps_reach_the_constrained_optimum(unchecked: None) -> None:
     """The same by gradient steps of the agent: KL = δ and π' ∝ π exp(A/β), from a uniform policy on three actions."""
     torch.manual_seed(0)
     constraint = KLConstraint(target=0.05, rate=1.0, of="new")

@@ -71,7 +71,7 @@ def descend(weights: list[float], eta: float = 1.0, gamma: float = 0.9) -> np.nd
     return value.detach().numpy()[:, 0]
 
 
-def test_the_bias_of_a_single_successor() -> None:
+def test_the_bias_of_a_single_successor(unchecked: None) -> None:
     """Formula sheet 6.3b: with on-policy weights, with equal ones, and what is true."""
     np.testing.assert_allclose(descend([1, 0.5, 0.5]), [0.45, 0.776, 0.224], atol=1e-3)
     np.testing.assert_allclose(descend([1, 1, 1]), [0.45, 0.856, 0.144], atol=1e-3)
@@ -79,7 +79,7 @@ def test_the_bias_of_a_single_successor() -> None:
 
 
 @pytest.mark.parametrize(("eta", "converges"), [(0.0, False), (1.0, True)])
-def test_the_star(eta: float, converges: bool) -> None:
+def test_the_star(eta: float, converges: bool, unchecked: None) -> None:
     """Baird 1995: six states 2 wᵢ + w₀ and a seventh w₆ + 2 w₀, all lead to the seventh, reward 0, equal weights."""
     features = torch.zeros(7, 8, dtype=torch.float64)
     for i in range(6):

@@ -82,7 +82,7 @@ def test_the_actor_rests_at_the_boltzmann_policy_and_nowhere_else() -> None:
     assert slope[2, 1].item() == pytest.approx((loss(other + h) - loss(other - h)).item() / 2e-6, abs=1e-6)
 
 
-def test_soft_policy_evaluation_and_iteration_are_exact() -> None:
+def test_soft_policy_evaluation_and_iteration_are_exact(unchecked: None) -> None:
     """y for every (s, a) in turn: V^π = (I − γP_π)⁻¹(r_π + αH), and improving by (4) ends at soft value iteration."""
     for mdp in (random_mdp(np.random.default_rng(1), 5, 3), lottery()):
         model, gamma, alpha = mdp.model(), 0.9, 0.5
@@ -91,7 +91,7 @@ def test_soft_policy_evaluation_and_iteration_are_exact() -> None:
         def evaluated(logits: torch.Tensor, model=model, gamma=gamma, alpha=alpha) -> tuple[torch.Tensor, torch.Tensor]:
             pi, log_pi = log_probabilities(logits)
             q = torch.zeros_like(logits)
-            for _ in range(600):
+            for _ in range(350):
                 value = expected_soft_value(pi, log_pi, q[None], alpha)
                 q = action_value(model, value, gamma)
             return q, value

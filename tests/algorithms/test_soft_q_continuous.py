@@ -242,7 +242,7 @@ def samples(soft_q: SoftQContinuous) -> torch.Tensor:
         return soft_q.policy.squash(soft_q.policy.unsquashed(torch.zeros(1, 1), torch.randn(5000, 1, 1))).flatten()
 
 
-BANDIT = Replay(2000, 128, 0.5, warmup=400, steps_per_epoch=2400, steps_per_batch=1000, steps_per_round=8)
+BANDIT = Replay(2000, 128, 0.5, warmup=400, steps_per_epoch=1600, steps_per_batch=1000, steps_per_round=8)
 
 
 @pytest.mark.medium

@@ -112,6 +112,7 @@ def test_sparse_and_dense_are_one_world(mdp):
         worlds.FiniteMDP(worlds.Successors(*(part + 99 for part in sparse.transition)), mdp.reward, mdp.initial)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_hundred_thousand_states_are_solved():
     world = worlds.grid(316, sparse=True)
     solution = value_iteration(world.model(), 0.99, 1e-6)

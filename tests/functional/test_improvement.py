@@ -100,6 +100,7 @@ def test_the_sampled_surrogate_is_the_table_s() -> None:
     torch.testing.assert_close(gain, (1 - GAMMA) * case.surrogate, atol=1e-12, rtol=1e-12)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("distance", [0.01, 0.1, 1.0])
 def test_states_move_no_further_than_the_bound(distance: float) -> None:
     """8.0.1c, on 200 chains and 30 steps each."""
@@ -117,6 +118,7 @@ def test_states_move_no_further_than_the_bound(distance: float) -> None:
     assert tightest > 0.3, "the bound says something"
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("distance", [0.001, 0.1, 1.0, 5.0])
 def test_improvement_is_at_least_the_bounds(distance: float) -> None:
     """8.0.2a, on 200 random MDPs."""

@@ -132,6 +132,7 @@ def test_any_function_of_the_state_is_a_baseline(exact: Problem) -> None:
     assert (biased - gradient).abs().max() > 1e-2
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("baseline", "factor"), [(mean_baseline, 0.5), (leave_one_out_baseline, 1.0), (per_time_baseline, 1.0)]
 )
@@ -149,6 +150,7 @@ def test_batch_baselines_over_all_pairs(exact: Problem, baseline, factor: float)
     torch.testing.assert_close(mean, factor * paths.gradient(exact.logits))
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_plain_mean_at_one_time_halves_too_and_leave_one_out_does_not(exact: Problem) -> None:
     """5.0a on rewards to go; with exact Q as weight the expectation is the same and no step's variance larger."""
     paths, scores, probability = exact.paths, exact.paths.scores(exact.logits), exact.paths.probability(exact.logits)
@@ -198,6 +200,7 @@ def test_the_optimal_baseline_is_the_minimum_of_every_parameter_s_variance(exact
     assert (mean_and_variance(u, probability)[1] > least).all()
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_leave_one_out_optimal_baseline_keeps_the_expectation(exact: Problem) -> None:
     paths = exact.paths
     scores = paths.scores(exact.logits)

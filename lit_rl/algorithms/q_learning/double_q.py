@@ -4,10 +4,10 @@ Paper    van Hasselt 2010, "Double Q-learning", Algorithm 1.       Formula sheet
 Update   a coin says which of A and B learns; with X that one and Z the other:
          a*   = argmax_a' q_X(s', a')                                   (1)
          y    = r + γ(1 − terminated) q_Z(s', a*)                       (2)
-         L(X) = mean w ½ (q_X(s, a) − y)²                               (3)
+         L(X) = mean w huber(q_X(s, a) − y)                             (3)
 Data     Replay, or with a capacity and batch of one step the online algorithm; act on q_A + q_B.
 Differs  Networks as well as tables (``net.body`` Table). Only the slow copies of both enter (1)-(2); a
-         ``target`` that copies at every update removes them.
+         ``target`` that copies at every update removes them. Squared errors, as for tables: a large ``huber_delta``.
 """
 
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import huber_loss
 
 from lit_rl.algorithms.q_learning.action_value_agent import ActionValueAgent
 from lit_rl.algorithms.q_learning.double_dqn import double_td_error
@@ -37,9 +38,11 @@ def double_q_loss(
     own_next_q: Float[Tensor, "B A"],
     other_next_q: Float[Tensor, "B A"],
     next_mask: Bool[Tensor, "B A"] | None = None,
-) -> Float[Tensor, " B"]:
-    """½ squared error of the estimator that learns, per sample, (1)-(3)."""
-    return 0.5 * double_td_error(q, action, reward, discount, own_next_q, other_next_q, next_mask).square()
+    huber_delta: float = 1.0,
+) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
+    """Loss and TD error of the estimator that learns, per sample, (1)-(3)."""
+    error = double_td_error(q, action, reward, discount, own_next_q, other_next_q, next_mask)
+    return huber_loss(error, torch.zeros_like(error), reduction="none", delta=huber_delta), error
 
 
 class DoubleQ(ActionValueAgent):
@@ -53,6 +56,7 @@ class DoubleQ(ActionValueAgent):
         gamma: discount per step.
         exploration: how it acts on the sum of the estimators.
         target: how their slow copies follow them.
+        huber_delta: where the loss turns from quadratic to linear.
         evaluation: greedy episodes played at each validation.
     """
 
@@ -68,9 +72,12 @@ class DoubleQ(ActionValueAgent):
         gamma: float = 0.99,
         exploration: Exploration = EpsilonGreedy(),
         target: TargetUpdate = TargetUpdate(),
+        huber_delta: float = 1.0,
         evaluation: Episodes = Episodes(),
     ) -> None:
         super().__init__(env, data, net, optimizer, gamma, exploration, target, evaluation)
+        self.require(huber_delta > 0, "huber_delta", huber_delta, "it is positive")
+        self.huber_delta = huber_delta
 
     def build_policy(self, net: QNetwork, exploration: Exploration) -> TwoEstimatorPolicy:
         """Two networks of the same form."""
@@ -94,8 +101,8 @@ class DoubleQ(ActionValueAgent):
         with torch.no_grad():
             slow = list(self.q_target.slow.children())
             own, other = (slow[i](batch.next_obs) for i in (learning, 1 - learning))
-        loss = double_q_loss(q, batch.action, batch.reward, batch.discount, own, other, legal_actions(batch.next_obs))
-        error = (2 * loss.detach()).sqrt()
+        mask = legal_actions(batch.next_obs)
+        loss, error = double_q_loss(q, batch.action, batch.reward, batch.discount, own, other, mask, self.huber_delta)
         self.experience.learnt(batch.index, error)
-        self.record(q=q.detach().mean(), td_error=error.mean())
+        self.record(q=q.detach().mean(), td_error=error.detach().abs().mean())
         return {"td_loss": (batch.weight * loss).mean()}  # (3)
