@@ -271,7 +271,7 @@ def test_the_pendulum_swings_up(method, unchecked):
     generator, planner, played = torch.Generator().manual_seed(0), method(iterations=20, starts=12), []
     actions = still(problem, 20)
     for _ in range(8):
-        memory = Memory(actions, actions[:, None, :][:, :0])
+        memory = Memory(actions, actions[:, None][:, :0])
         actions = planner.plan(problem, state, memory, generator).actions
         played.append(actions[:, :25])
         state = rollout(system, state, played[-1])[:, -1]
