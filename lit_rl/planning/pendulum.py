@@ -16,8 +16,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
+from lit_rl.planning.systems.pendulum import Pendulum
+from lit_rl.planning.systems.system import wrap
+
 HORIZON = 200  # the time limit of Pendulum-v1
-MAX_SPEED, MAX_TORQUE = 8.0, 2.0
+PENDULUM = Pendulum()
+MAX_SPEED, MAX_TORQUE = PENDULUM.max_speed, PENDULUM.max_torque
 
 
 def _torques() -> Float[Tensor, " U"]:
@@ -26,18 +30,13 @@ def _torques() -> Float[Tensor, " U"]:
     return MAX_TORQUE * unit * unit.abs()
 
 
-def _wrap(angle: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
-    """To [−π, π)."""
-    return torch.remainder(angle + torch.pi, 2 * torch.pi) - torch.pi
-
-
 def _step(
     angle: Float[Tensor, "*B"], speed: Float[Tensor, "*B"], torque: Float[Tensor, "*B"]
 ) -> tuple[Float[Tensor, "*B"], Float[Tensor, "*B"], Float[Tensor, "*B"]]:
     """(2): the next angle, in [−π, π], the next speed, and the reward of the step."""
     reward = -(angle**2 + 0.1 * speed**2 + 0.001 * torque**2)
-    speed = (speed + 0.05 * (15.0 * angle.sin() + 3.0 * torque)).clamp(-MAX_SPEED, MAX_SPEED)
-    return _wrap(angle + 0.05 * speed), speed, reward
+    angle, speed = PENDULUM.advance(angle, speed, torque)
+    return wrap(angle), speed, reward
 
 
 def _interpolate(
@@ -68,7 +67,7 @@ def pendulum_values(angles: int = 181, speeds: int = 161) -> Float[Tensor, "H1 a
 def pendulum_policy(angle: Float[Tensor, " B"], speed: Float[Tensor, " B"], t: int) -> Float[Tensor, " B"]:
     """The greedy torque at step ``t`` of an episode: the maximiser in (1)."""
     torque = _torques().expand(len(angle), -1)
-    angle = _wrap(angle)
+    angle = wrap(angle)
     next_angle, next_speed, reward = _step(angle[:, None].expand_as(torque), speed[:, None].expand_as(torque), torque)
     q = reward + _interpolate(pendulum_values()[t + 1], next_angle, next_speed)
     return torque.gather(-1, q.argmax(-1, keepdim=True))[:, 0]
@@ -84,7 +83,7 @@ def pendulum_optimum(starts: Float[Tensor, "B 2"]) -> Float[Tensor, " B"]:
     angle, speed = starts.float().unbind(-1)
     total = torch.zeros_like(angle)
     for t in range(HORIZON):
-        angle, speed, reward = _step(_wrap(angle), speed, pendulum_policy(angle, speed, t))
+        angle, speed, reward = _step(wrap(angle), speed, pendulum_policy(angle, speed, t))
         total += reward
     return total
 
