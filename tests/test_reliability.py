@@ -13,6 +13,7 @@ import pytest
 
 from scripts.faultcard.harness import Figure, Row, all_rows, closing_line, figure_text
 from scripts.faultcard.page import page
+from scripts.faultcard.system import audited
 
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = [row for row in all_rows() if row.quick]
@@ -106,6 +107,13 @@ def test_rows_are_distinct_and_import_nothing_heavy() -> None:
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert result.stdout == "False\n", result.stderr
     assert len({row.title for row in ROWS}) == len(ROWS)
+
+
+def test_packages_that_nobody_looked_up_are_not_clean() -> None:
+    clean, faulty = ({"name": "a", "version": "1", "vulns": [{"id": i} for i in ids]} for ids in ([], ["CVE-1"]))
+    assert audited([clean, clean]).numbers == {"vulnerabilities": 0}
+    assert audited([clean, faulty]).missed == ["a 1: CVE-1"]
+    assert "1 of 2 packages" in audited([clean, {"name": "b", "skip_reason": "not found"}]).skipped
 
 
 def test_an_unknown_row_is_refused() -> None:

@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from scripts.faultcard.harness import Figure, row
 from scripts.faultcard.process import Child, wait_for
@@ -230,6 +231,13 @@ def vulnerabilities(folder: Path, repeats: int) -> Figure:
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     if not done.stdout.startswith("{"):
         return Figure(0, 0, skipped=f"not measured: pip-audit gave no answer: {' '.join(done.stderr.split())[-200:]}")
-    found = [f"{one['name']} {one['version']}: {bug['id']}" for one in json.loads(done.stdout)["dependencies"]
-             for bug in one.get("vulns", [])]  # fmt: skip
+    return audited(json.loads(done.stdout)["dependencies"])
+
+
+def audited(packages: list[dict[str, Any]]) -> Figure:
+    """What pip-audit found. A package that it could not look up is not one without faults."""
+    if unknown := [one["name"] for one in packages if "skip_reason" in one]:
+        return Figure(0, 0, skipped=f"not measured: {len(unknown)} of {len(packages)} packages are unknown to the "
+                      f"service that pip-audit asks, {unknown[0]} among them")  # fmt: skip
+    found = [f"{one['name']} {one['version']}: {bug['id']}" for one in packages for bug in one["vulns"]]
     return Figure(0, 0, {"vulnerabilities": len(found)}, found)
