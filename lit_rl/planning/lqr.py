@@ -64,7 +64,7 @@ def backup(
 ) -> tuple[Float[Tensor, "*batch Z Z"], Float[Tensor, "*batch Z"]]:
     """Q and q of one step from the next step's V and v, (2)."""
     pulled = dynamics.mT @ value_hessian
-    shifted = (pulled @ offset.unsqueeze(-1)).squeeze(-1) + (dynamics.mT @ value_gradient.unsqueeze(-1)).squeeze(-1)
+    shifted = _apply(pulled, offset) + _apply(dynamics.mT, value_gradient)
     return hessian + pulled @ dynamics, gradient + shifted
 
 

@@ -31,11 +31,6 @@ class Acrobot(System):
     action_names: ClassVar[tuple[str, ...]] = ("torque",)
 
     @property
-    def low(self) -> tuple[float, ...]:
-        """−max_torque."""
-        return (-self.max_torque,)
-
-    @property
     def high(self) -> tuple[float, ...]:
         """max_torque."""
         return (self.max_torque,)

@@ -36,11 +36,6 @@ class Car(System):
             raise ValueError(f"Car.max_steering is {self.max_steering}; it must lie between 0 and π/2")
 
     @property
-    def low(self) -> tuple[float, ...]:
-        """(−max_acceleration, −max_steering)."""
-        return (-self.max_acceleration, -self.max_steering)
-
-    @property
     def high(self) -> tuple[float, ...]:
         """(max_acceleration, max_steering)."""
         return (self.max_acceleration, self.max_steering)

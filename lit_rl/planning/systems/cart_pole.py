@@ -33,11 +33,6 @@ class CartPole(System):
     action_names: ClassVar[tuple[str, ...]] = ("force",)
 
     @property
-    def low(self) -> tuple[float, ...]:
-        """−max_force."""
-        return (-self.max_force,)
-
-    @property
     def high(self) -> tuple[float, ...]:
         """max_force."""
         return (self.max_force,)

@@ -22,11 +22,6 @@ class DoubleIntegrator(System):
     action_names: ClassVar[tuple[str, ...]] = ("force",)
 
     @property
-    def low(self) -> tuple[float, ...]:
-        """−max_force."""
-        return (-self.max_force,)
-
-    @property
     def high(self) -> tuple[float, ...]:
         """max_force."""
         return (self.max_force,)

@@ -39,11 +39,6 @@ class Pendulum(System):
         return cls(max_torque=math.inf, max_speed=math.inf)
 
     @property
-    def low(self) -> tuple[float, ...]:
-        """−max_torque."""
-        return (-self.max_torque,)
-
-    @property
     def high(self) -> tuple[float, ...]:
         """max_torque."""
         return (self.max_torque,)

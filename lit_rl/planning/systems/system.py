@@ -23,13 +23,13 @@ class System(ABC):
 
     @property
     @abstractmethod
-    def low(self) -> tuple[float, ...]:
-        """The least action, one number per dimension; −∞ where there is no bound."""
+    def high(self) -> tuple[float, ...]:
+        """The greatest action, one number per dimension; ∞ where there is no bound."""
 
     @property
-    @abstractmethod
-    def high(self) -> tuple[float, ...]:
-        """The greatest action."""
+    def low(self) -> tuple[float, ...]:
+        """The least action: as far the other way, unless a system says otherwise."""
+        return tuple(-bound for bound in self.high)
 
     @abstractmethod
     def __call__(self, state: Float[Tensor, "*B S"], action: Float[Tensor, "*B A"]) -> Float[Tensor, "*B S"]:
