@@ -27,6 +27,7 @@ AGENTS = {
     "MacroQ": "lit_rl.algorithms.q_learning.macro_q",
     "MaxEntIRL": "lit_rl.algorithms.inverse.maxent_irl",
     "MaxMargin": "lit_rl.algorithms.inverse.max_margin",
+    "MCTS": "lit_rl.algorithms.search.mcts",
     "NAF": "lit_rl.algorithms.q_learning.naf",
     "NPG": "lit_rl.algorithms.policy_gradient.npg",
     "NStepDQN": "lit_rl.algorithms.q_learning.n_step_dqn",
@@ -89,6 +90,11 @@ RECIPES = {
     "QNetwork": "lit_rl.nn.q_network",
     "TargetUpdate": "lit_rl.nn.q_network",
     "Regression": "lit_rl.nn.regression",
+    "TreeSearch": "lit_rl.planning.tree_search",
+    "GraphSearch": "lit_rl.planning.graph_search",
+    "UCT": "lit_rl.planning.tree_rules",
+    "PUCT": "lit_rl.planning.tree_rules",
+    "Widening": "lit_rl.planning.tree_rules",
     "SamplingMaximizer": "lit_rl.planning.maximize",
     "CEMMaximizer": "lit_rl.planning.maximize",
     "CMAESMaximizer": "lit_rl.planning.maximize",
@@ -165,6 +171,7 @@ if TYPE_CHECKING:
     from lit_rl.algorithms.q_learning.sarsa import Sarsa as Sarsa
     from lit_rl.algorithms.q_learning.soft_q import SoftQ as SoftQ
     from lit_rl.algorithms.q_learning.soft_q_continuous import SoftQContinuous as SoftQContinuous
+    from lit_rl.algorithms.search.mcts import MCTS as MCTS
     from lit_rl.algorithms.tabular.dyna_q import DynaQ as DynaQ
     from lit_rl.algorithms.tabular.optimistic_value_iteration import (
         OptimisticValueIteration as OptimisticValueIteration,
@@ -198,10 +205,15 @@ if TYPE_CHECKING:
     from lit_rl.nn.table import StateFeatures as StateFeatures
     from lit_rl.nn.table import Table as Table
     from lit_rl.optimizer import Optimizer as Optimizer
+    from lit_rl.planning.graph_search import GraphSearch as GraphSearch
     from lit_rl.planning.maximize import CEMMaximizer as CEMMaximizer
     from lit_rl.planning.maximize import CMAESMaximizer as CMAESMaximizer
     from lit_rl.planning.maximize import GradientMaximizer as GradientMaximizer
     from lit_rl.planning.maximize import SamplingMaximizer as SamplingMaximizer
+    from lit_rl.planning.tree_rules import PUCT as PUCT
+    from lit_rl.planning.tree_rules import UCT as UCT
+    from lit_rl.planning.tree_rules import Widening as Widening
+    from lit_rl.planning.tree_search import TreeSearch as TreeSearch
     from lit_rl.policies.actor_critic import ActorCritic as ActorCritic
     from lit_rl.policies.bandit import Belief as Belief
     from lit_rl.policies.exploration import Boltzmann as Boltzmann

@@ -84,6 +84,19 @@ class TabularWorld:
             following = successors[place]
         return (following if self.horizon is None else following + self.states * (time + 1)), reward, False
 
+    def outcomes(self, state: int, action: int) -> list[tuple[float, int, float, bool]]:
+        """All that a step may lead to: probability, next state, reward, whether the episode is over."""
+        time, here = divmod(state, self.states)
+        successors, cumulative = self._outcomes[here][action]
+        reward = self._reward[here][action]
+        if self.horizon is not None and time + 1 >= self.horizon:
+            return [(1.0, -1, reward, True)]
+        shift = 0 if self.horizon is None else self.states * (time + 1)
+        shares = [now - before for now, before in zip(cumulative, [0.0, *cumulative], strict=False)]
+        found = [(p, s + shift, reward, False) for p, s in zip(shares, successors, strict=True)]
+        rest = 1.0 - (cumulative[-1] if cumulative else 0.0)
+        return [*found, (rest, -1, reward, True)] if rest > 0 else found
+
 
 def _outcomes(states: list[int], probabilities: list[float]) -> tuple[list[int], list[float]]:
     """Those that can happen, and their cumulative probabilities, 1 in the end but for what ends the episode."""

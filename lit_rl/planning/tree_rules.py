@@ -12,6 +12,7 @@ Nodes are plain Python: with fewer than some twenty actions, lists are several t
 from abc import ABC, abstractmethod
 from collections.abc import MutableSequence, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil, inf, log, sqrt
 from typing import Any
 
@@ -63,6 +64,14 @@ class Rule(ABC):
     @abstractmethod
     def bonus(self, visits: int) -> float:
         """The part that all actions of a node share, from N."""
+
+    def bonuses(self, visits: int) -> Sequence[float]:
+        """:meth:`bonus` of 0 … ``visits``, at least."""
+        return _bonuses(self, (visits | 1023) + 1)
+
+    def weights(self, count: int) -> Sequence[float]:
+        """:meth:`weight` of 0 … ``count`` without a prior, at least."""
+        return _weights(self, (count | 1023) + 1)
 
     @abstractmethod
     def weight(self, count: int, prior: float) -> float:
@@ -123,3 +132,14 @@ class Widening:
     def allowed(self, visits: int) -> int:
         """How many."""
         return ceil(self.factor * max(visits, 1) ** self.exponent)
+
+
+@lru_cache(maxsize=64)
+def _bonuses(rule: Rule, count: int) -> list[float]:
+    """Looked up in every step of every simulation."""
+    return [rule.bonus(visits) for visits in range(count)]
+
+
+@lru_cache(maxsize=64)
+def _weights(rule: Rule, count: int) -> list[float]:
+    return [rule.weight(number, 0.0) for number in range(count)]

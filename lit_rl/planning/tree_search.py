@@ -9,26 +9,25 @@ not know the scale of the rewards. G is seen by whoever moves in the node; the r
 Kocsis & Szepesvári 2006; Browne et al. 2012; Silver et al. 2017. :mod:`lit_rl.planning.tree_rules` has the rules.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf, nan
 from random import Random
-from typing import Any, Literal, NamedTuple, Union
+from typing import Any, NamedTuple, Union
 
+from lit_rl.planning.search import Array, Search, SearchTree, World, without_garbage_collection
 from lit_rl.planning.search_model import ContinuousModel, Evaluate, SearchModel
+from lit_rl.planning.tree_memory import read_nodes, row_length, write_nodes
 from lit_rl.planning.tree_rules import UCT, Node, Rule, Widening
-
-Transitions = Literal["deterministic", "chance", "open_loop"]
+from lit_rl.planning.tree_steps import STEPS, Transitions
 
 
 @dataclass(frozen=True)
-class TreeSearch:
+class TreeSearch(Search):
     """Recipe of a search.
 
     Args:
         rule: UCT or PUCT; the latter needs a prior from whoever values the leaves.
-        gamma: γ.
-        two_players: they move in turn, and what one gains the other loses.
         transitions: ``deterministic`` takes each step once; ``chance`` branches over the states that a step leads to;
             ``open_loop`` does not look at them, takes all steps anew in every simulation, and so finds the best that
             can be decided in advance. There, the actions must be the same in all states.
@@ -38,8 +37,6 @@ class TreeSearch:
     """
 
     rule: Rule = field(default_factory=UCT)
-    gamma: float = 1.0
-    two_players: bool = False
     transitions: Transitions = "deterministic"
     widening: Widening | None = None
     outcome_widening: Widening | None = None
@@ -53,6 +50,14 @@ class TreeSearch:
         if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
             raise ValueError(f"TreeSearch.value_range is {self.value_range}; it must increase")
 
+    def row_length(self, world: World, simulations: int) -> int:
+        """Every simulation makes a node."""
+        return row_length(self, world, simulations + 1)
+
+    def begin(self, model: SearchModel, state: Any, gamma: float = 1.0, two_players: bool = False) -> "Tree":
+        """See :meth:`Search.begin`."""
+        return Tree(self, model, state, gamma, two_players)
+
 
 class Leaf(NamedTuple):
     """Where a simulation ended, and the way to there."""
@@ -63,36 +68,55 @@ class Leaf(NamedTuple):
     path: list[tuple[Node, int, float]]  # node, place of the action, reward
 
 
-class Tree:
+class Tree(SearchTree):
     """A search from one state on. ``descend``, value the leaf, ``back_up``; or :meth:`search`, which does all three.
 
     Args:
         search: the recipe.
         model: the world; a :class:`ContinuousModel` with widening.
         state: the root's.
+        gamma: γ.
+        two_players: they move in turn, and what one gains the other loses.
     """
 
-    def __init__(self, search: TreeSearch, model: Union[SearchModel, ContinuousModel], state: Any) -> None:
+    def __init__(
+        self,
+        search: TreeSearch,
+        model: Union[SearchModel, ContinuousModel],
+        state: Any,
+        gamma: float = 1.0,
+        two_players: bool = False,
+    ) -> None:
         self.recipe, self.model = search, model
         self.root = Node(state)
-        self._discount = -search.gamma if search.two_players else search.gamma
-        follow = {"deterministic": self._certain, "chance": self._by_chance, "open_loop": self._blind}
-        self._follow: Callable[[Node, Any, int, Random], tuple[Node, Any, float, bool]] = follow[search.transitions]
+        self._two_players = two_players
+        self._discount = -gamma if two_players else gamma
         self._low, self._high = search.value_range or (inf, -inf)
 
     def descend(self, rng: Random) -> Leaf:
         """Walk to a leaf, which is the root where it has not been valued yet."""
-        rule, widening, follow = self.recipe.rule, self.recipe.widening, self._follow
+        recipe, model = self.recipe, self.model
+        rule, widening, follow = recipe.rule, recipe.widening, STEPS[recipe.transitions]
+        repeats = recipe.transitions == "deterministic"
         spread = self._high - self._low if self._high > self._low else 1.0
-        node, path = self.root, []
-        state, ended = node.state, node.ended
+        node = self.root
+        bonuses = rule.bonuses(node.visits)  # no node has more
+        state, ended, path = node.state, node.ended, []
         while node.actions is not None and not ended:
             if widening is not None and len(node.actions) < widening.allowed(node.visits):
-                node.add(self.model.propose(state, rng), rule)  # type: ignore[union-attr]
-            bonus = spread * rule.bonus(node.visits)
-            scores = [q + bonus * w for q, w in zip(node.mean, node.weight)]  # noqa: B905  (the hottest line)
-            place = scores.index(max(scores))
-            child, state, reward, ended = follow(node, state, place, rng)
+                node.add(model.propose(state, rng), rule)  # type: ignore[union-attr]
+            bonus = spread * bonuses[node.visits]
+            best, place, index = -inf, 0, 0
+            for q, w in zip(node.mean, node.weight):  # noqa: B905  the hottest lines; max(…) would take twice as long
+                score = q + bonus * w
+                if score > best:
+                    best, place = score, index
+                index += 1  # noqa: SIM113  as above
+            child = node.child[place]
+            if repeats and child is not None:
+                state, reward, ended = child.state, child.reward, child.ended
+            else:
+                child, state, reward, ended = follow(model, recipe.outcome_widening, node, state, place, rng)
             path.append((node, place, reward))
             node = child
         return Leaf(node, state, ended, path)
@@ -108,19 +132,22 @@ class Tree:
         Raises:
             ValueError: no prior for PUCT, or of another length than the actions.
         """
-        rule, discount, known = self.recipe.rule, self._discount, self.recipe.value_range is not None
-        if leaf.node.actions is None and not leaf.ended:
-            leaf.node.expand(self._actions(leaf.state, prior), value, prior, rule)
-        for node, place, reward in reversed(leaf.path):
+        node, state, ended, path = leaf
+        rule, discount = self.recipe.rule, self._discount
+        if node.actions is None and not ended:
+            node.expand(self._actions(state, prior), value, prior, rule)
+        low, high, weights = self._low, self._high, rule.weights(self.root.visits + 1)
+        for node, place, reward in reversed(path):
             value = reward + discount * value
             node.visits += 1
-            count = node.count[place] + 1
-            before = node.mean[place] if count > 1 else 0.0
-            mean = before + (value - before) / count
-            node.count[place], node.mean[place] = count, mean
-            node.weight[place] = rule.weight(count, 0.0 if node.prior is None else node.prior[place])
-            if not known:
-                self._low, self._high = min(mean, self._low), max(mean, self._high)
+            counts, means = node.count, node.mean
+            counts[place] = count = counts[place] + 1
+            means[place] = mean = value if count == 1 else means[place] + (value - means[place]) / count
+            node.weight[place] = weights[count] if node.prior is None else rule.weight(count, node.prior[place])
+            low = min(low, mean)
+            high = max(high, mean)
+        if self.recipe.value_range is None:
+            self._low, self._high = low, high
 
     def _actions(self, state: Any, prior: Sequence[float] | None) -> Sequence[Any]:
         if self.recipe.widening is not None:
@@ -131,45 +158,12 @@ class Tree:
             raise ValueError(f"PUCT needs a prior over the {len(actions)} actions of a state, and got {got}")
         return actions
 
-    def _certain(self, node: Node, state: Any, place: int, rng: Random) -> tuple[Node, Any, float, bool]:
-        child = node.child[place]
-        if child is None:
-            assert node.actions is not None
-            following, reward, ended = self.model.step(state, node.actions[place], rng)
-            child = node.child[place] = Node(following, ended, reward)
-        return child, child.state, child.reward, child.ended
-
-    def _by_chance(self, node: Node, state: Any, place: int, rng: Random) -> tuple[Node, Any, float, bool]:
-        assert node.actions is not None
-        outcomes = node.child[place]
-        if outcomes is None:
-            outcomes = node.child[place] = {}
-        widening = self.recipe.outcome_widening
-        if widening is not None and len(outcomes) >= widening.allowed(node.count[place]):
-            known = list(outcomes.values())
-            (child,) = rng.choices(known, [each.arrivals for each in known])
-            reward = child.reward
-        else:
-            following, reward, ended = self.model.step(state, node.actions[place], rng)
-            child = outcomes.get(following)
-            if child is None:
-                child = outcomes[following] = Node(following, ended, reward)
-        child.arrivals += 1
-        return child, child.state, reward, child.ended
-
-    def _blind(self, node: Node, state: Any, place: int, rng: Random) -> tuple[Node, Any, float, bool]:
-        assert node.actions is not None
-        child = node.child[place]
-        if child is None:
-            child = node.child[place] = Node(None)
-        following, reward, ended = self.model.step(state, node.actions[place], rng)
-        return child, following, reward, ended
-
     def search(self, evaluate: Evaluate, simulations: int, rng: Random) -> None:
         """So many simulations, leaves being valued by ``evaluate``."""
-        for _ in range(simulations + (self.root.actions is None)):
-            leaf = self.descend(rng)
-            self.back_up(leaf, 0.0 if leaf.ended else evaluate(leaf.state, rng))
+        with without_garbage_collection():
+            for _ in range(simulations + (self.root.actions is None)):
+                leaf = self.descend(rng)
+                self.back_up(leaf, 0.0 if leaf.ended else evaluate(leaf.state, rng))
 
     def advance(self, action: Any, state: Any) -> bool:
         """Move the root to where ``action`` led, and keep what is below; whether there was anything to keep.
@@ -188,6 +182,32 @@ class Tree:
             return False
         self.root = child
         return True
+
+    def write(self, action: Any, world: World, row: Array) -> None:
+        """See :meth:`SearchTree.write`: what is below the states that may be the next to choose in."""
+        write_nodes(self._after(action), self.recipe, world, row)
+
+    def _after(self, action: Any) -> list[Node]:
+        """Nodes that may be the next root, after the answer where there are two players."""
+        assert self.root.actions is not None
+        child = self.root.child[self.root.actions.index(action)]
+        after = [] if child is None else list(child.values()) if isinstance(child, dict) else [child]
+        return [reply for node in after for reply in node.child if reply is not None] if self._two_players else after
+
+    def resume(self, row: Array, world: World) -> bool:
+        """See :meth:`SearchTree.resume`."""
+        blind, state = self.recipe.transitions == "open_loop", self.root.state
+        for node in read_nodes(row, self.recipe, world):
+            if blind or world.same(node.state, state):
+                node.state = state
+                self.root = node
+                return True
+        return False
+
+    @property
+    def visits(self) -> int:
+        """N of the root."""
+        return self.root.visits
 
     @property
     def value(self) -> float:
@@ -229,29 +249,3 @@ class Tree:
         mixed = [(1 - share) * p + share * (g / total) for p, g in zip(self.root.prior, noise, strict=True)]
         self.root.prior = mixed
         self.root.weight = [self.recipe.rule.weight(n, p) for n, p in zip(self.root.count, mixed, strict=True)]
-
-
-def search_together(
-    trees: Sequence[Tree],
-    evaluate: Callable[[list[Any]], tuple[Sequence[float], Sequence[Sequence[float]]]],
-    simulations: int,
-    rng: Random,
-) -> None:
-    """So many simulations in each of several trees, whose leaves are valued in one call: what a network is good at.
-
-    Args:
-        trees: of independent games.
-        evaluate: states to their values, seen by whoever moves there, and priors over their actions.
-        simulations: of each tree; a root that has not been valued yet takes one more.
-        rng: of chance.
-    """
-    for simulation in range(-1, simulations):
-        active = [tree for tree in trees if simulation >= 0 or tree.root.actions is None]
-        leaves = [(tree, tree.descend(rng)) for tree in active]
-        asked = [(tree, leaf) for tree, leaf in leaves if not leaf.ended]
-        values, priors = evaluate([leaf.state for _, leaf in asked]) if asked else ([], [])
-        for (tree, leaf), value, prior in zip(asked, values, priors, strict=True):
-            tree.back_up(leaf, value, prior)
-        for tree, leaf in leaves:
-            if leaf.ended:
-                tree.back_up(leaf, 0.0)

@@ -8,15 +8,16 @@ import pytest
 
 from lit_rl.envs.tic_tac_toe import FULL, TicTacToe, TicTacToeRules, minimax, move_values
 from lit_rl.planning.search_model import random_rollout
+from lit_rl.planning.search_together import search_together
 from lit_rl.planning.tree_rules import PUCT, UCT
-from lit_rl.planning.tree_search import Tree, TreeSearch, search_together
+from lit_rl.planning.tree_search import Tree, TreeSearch
 
 RULES = TicTacToeRules()
 SIMULATIONS = {"uct": 1000, "puct": 50}
 ROLLOUT = random_rollout(RULES, 9, two_players=True)
 SEARCHES = {
-    "uct": TreeSearch(UCT(0.7), two_players=True, value_range=(-1, 1)),
-    "puct": TreeSearch(PUCT(1.25), two_players=True, value_range=(-1, 1)),
+    "uct": TreeSearch(UCT(0.7), value_range=(-1, 1)),
+    "puct": TreeSearch(PUCT(1.25), value_range=(-1, 1)),
 }
 
 
@@ -110,7 +111,7 @@ def think(name, tree, simulations, rng):
 def play(name, simulations, seed):
     """One game against perfect play, with one tree for all of it; 1, 0 or −1 for the search."""
     rng = Random(seed)
-    tree = Tree(SEARCHES[name], RULES, RULES.start)
+    tree = Tree(SEARCHES[name], RULES, RULES.start, two_players=True)
     position, mine = RULES.start, seed % 2 == 0
     while True:
         if mine:
@@ -142,6 +143,6 @@ def test_the_search_takes_what_is_won(name):
     """In positions that are won, the move chosen wins; and the value tends to minimax's."""
     won = [position for position in sorted(positions()) if minimax(position) == 1][::400]
     for position in won:
-        tree = Tree(SEARCHES[name], RULES, position)
+        tree = Tree(SEARCHES[name], RULES, position, two_players=True)
         think(name, tree, 800, Random(0))
         assert move_values(position)[tree.best_action()] == 1 and tree.value > 0.5

@@ -80,8 +80,8 @@ def frozen_lake() -> tuple[gymnasium.Env, TabularWorld]:
 def play(env, world, simulations, seed, depth=100, gamma=0.99):
     rng = Random(seed)
     state, _ = env.reset(seed=seed)
-    search = TreeSearch(UCT(1.0), gamma=gamma, value_range=(0, 1))
-    tree, evaluate = Tree(search, world, int(state)), random_rollout(world, depth, gamma)
+    search = TreeSearch(UCT(1.0), value_range=(0, 1))
+    tree, evaluate = Tree(search, world, int(state), gamma), random_rollout(world, depth, gamma)
     while True:
         tree.search(evaluate, simulations, rng)
         action = tree.best_action()

@@ -12,8 +12,9 @@ from lit_rl.planning.dynamic_programming import horizon_value_iteration
 from lit_rl.planning.model import Model, Successors
 from lit_rl.planning.open_loop import open_loop_values
 from lit_rl.planning.search_model import TabularWorld, random_rollout
+from lit_rl.planning.search_together import search_together
 from lit_rl.planning.tree_rules import PUCT, UCT, Rule, Widening
-from lit_rl.planning.tree_search import Tree, TreeSearch, search_together
+from lit_rl.planning.tree_search import Tree, TreeSearch
 from tests.planning.test_open_loop import look_then_choose
 
 HALVES = [0.5, 0.5]
@@ -73,7 +74,7 @@ def test_the_optimum_of_a_known_tree(rule: Rule, two_players: bool):
         value, move = world.best(two_players=two_players)
         other = world.best((1 - move,), two_players)[0] * (-1 if two_players else 1)
         evaluate = random_rollout(world, 5, two_players=two_players)
-        tree = Tree(TreeSearch(rule, two_players=two_players), world, ())
+        tree = Tree(TreeSearch(rule), world, (), two_players=two_players)
         search_together(
             [tree], lambda states, e=evaluate: ([e(s, rng) for s in states], [HALVES] * len(states)), 2000, rng
         )
@@ -119,7 +120,7 @@ def test_chance_nodes_find_the_closed_loop_optimum(seed):
     """A random MDP of 3 states, 2 actions and 3 steps, against backward induction."""
     mdp = random_mdp(np.random.default_rng(seed), 3, 2).model()
     exact = horizon_value_iteration(mdp, 3, 0.9)
-    tree = Tree(TreeSearch(gamma=0.9, transitions="chance"), TabularWorld(mdp, 3), 0)
+    tree = Tree(TreeSearch(transitions="chance"), TabularWorld(mdp, 3), 0, 0.9)
     tree.search(nothing, 6000, Random(seed))
     best = int(exact.q[0, 0].argmax())
     scale = float(exact.q[0].max() - exact.q[0].min())

@@ -1,0 +1,82 @@
+"""Monte-Carlo tree search (MCTS) with upper confidence bounds (UCT).
+
+Paper    Kocsis & Szepesvári 2006; Browne et al. 2012.       Formula sheet: 9.0.3a, H13, G9
+Update   in every step, from the state that is observed, so many simulations:
+         go down by a = argmax_a Q(s, a) + c (Q_max − Q_min) √(ln N(s) / N(s, a)),  untried actions first       (1)
+         make a new node, worth G: what a random policy earns from there                                       (2)
+         on the way back G ← r + γ G (two players: r − γ G), N += 1, Q ← mean of G                              (3)
+         act by the most visited action                                                                        (4)
+Data     Rollouts, to look at: nothing is learnt. The world's rules are known, and states are what is observed.
+Differs  Q's range is that of the tree so far, or one that is given. What was found below the action taken stays and
+         counts. With :class:`lit_rl.planning.graph_search.GraphSearch` states are nodes of a graph, (2) is an upper
+         bound, and (3) and (4) take the best action's value instead of means and visits.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lit_rl.agent import Agent
+from lit_rl.batch import Rollout
+from lit_rl.data.episodes import Episodes
+from lit_rl.data.rollouts import Rollouts
+from lit_rl.envs.recipe import Env
+from lit_rl.optimizer import Optimizer
+from lit_rl.planning.search import Search
+from lit_rl.planning.tree_search import TreeSearch
+from lit_rl.planning.worlds import world_of
+from lit_rl.policies.search import RolloutSearchPolicy
+
+
+class MCTS(Agent):
+    """Looks ahead in a world whose rules it knows; CartPole, tic-tac-toe, and all environments with tables.
+
+    Needs no training: the commands that need a checkpoint of other agents take a config of this one.
+
+    Args:
+        env: environment recipe, or its id.
+        data: rollouts to look back at.
+        search: how.
+        simulations: before each action; what earlier searches have left counts.
+        rollout_steps: of (2) at most; 0 leaves them out, and new nodes are worth 0.
+        reuse: keep what was found below the action taken.
+        gamma: γ of (3), and of returns in plots.
+        evaluation: episodes played at each validation.
+    """
+
+    learns = False
+    action_spaces = ("Discrete",)
+    observation_spaces = ("Box", "Discrete", "Dict")
+    policy: RolloutSearchPolicy
+
+    def __init__(
+        self,
+        env: Env | str,
+        data: Rollouts = Rollouts(steps=50, steps_per_epoch=1_000),
+        search: Search = TreeSearch(),
+        simulations: int = 100,
+        rollout_steps: int = 50,
+        reuse: bool = True,
+        gamma: float = 0.99,
+        evaluation: Episodes = Episodes(),
+    ) -> None:
+        super().__init__(env, data, Optimizer(lr=1.0, name="sgd"), gamma, evaluation)
+        self.require(simulations >= 1, "simulations", simulations, "at least one is needed")
+        self.require(rollout_steps >= 0, "rollout_steps", rollout_steps, "it counts steps, from 0")
+        self.policy = RolloutSearchPolicy(world_of(self.env), search, simulations, gamma, reuse, rollout_steps)
+
+    def minibatches(self, data: Rollout) -> Iterator[Rollout]:
+        """The rollout as it is."""
+        yield data
+
+    def loss(self, batch: Any) -> dict[str, Tensor]:
+        """Nothing to learn."""
+        return {}
+
+    @torch.no_grad()
+    def update(self, minibatch: Rollout) -> None:
+        """Look back at a rollout; nothing changes."""
+        self.policy.version.add_(1)
+        self.record(reward=minibatch.reward.mean())

@@ -1,0 +1,112 @@
+"""Acting by search: every decision is thought over anew, beginning with what the last one has left.
+
+Formula sheet: 9.0.3a, H13.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from lit_rl.batch import Observation
+from lit_rl.planning.search import Array, Search, SearchTree, World
+from lit_rl.planning.search_model import Evaluate
+from lit_rl.policies.policy import Act, Policy
+
+
+class SearchPolicy(Policy):
+    """Reads the state from the observation, searches from there, and takes what the search recommends.
+
+    With ``reuse`` what was found below the action is the memory of the environment, numbers in float32: the next
+    search begins with it and does the simulations that are missing. It is forgotten where the episode ends and lies in
+    checkpoints, so that a resumed run is the same run.
+
+    Without exploration the random numbers of a search depend on the state alone: the same observation (and memory)
+    has the same answer.
+
+    Args:
+        world: where it acts.
+        search: recipe.
+        simulations: in the root, those of earlier searches included; at least one is made.
+        gamma: discount.
+        reuse: remember.
+    """
+
+    def __init__(self, world: World, search: Search, simulations: int, gamma: float, reuse: bool) -> None:
+        super().__init__()
+        self.world, self.recipe, self.simulations, self.gamma = world, search, simulations, gamma
+        self.reuse = reuse
+        self.state_size = search.row_length(world, simulations) if reuse else 0
+
+    @abstractmethod
+    def think(self, trees: Sequence[SearchTree], random: Sequence[Random], explore: bool) -> None:
+        """Search in all trees [N], each with its own random numbers, up to ``simulations``."""
+
+    def choose(self, tree: SearchTree, random: Random, explore: bool) -> tuple[int, float]:
+        """The action and its log-probability, given the search: here the best, for sure."""
+        return tree.best_action(), 0.0
+
+    def begin(self, obs: Any, memory: Array) -> SearchTree:
+        """The search from one observation, with what its memory [H] holds."""
+        tree = self.recipe.begin(self.world, self.world.read(obs), self.gamma, self.world.two_players)
+        if self.reuse and memory[0] > 0:
+            tree.resume(memory, self.world)
+        return tree
+
+    def act(self, obs: Any, state: np.ndarray, rng: np.random.Generator, explore: bool = True) -> Act:
+        """See :meth:`Policy.act`."""
+        rows = split(obs)
+        trees = [self.begin(row, memory) for row, memory in zip(rows, state, strict=True)]
+        seeds = rng.integers(2**63, size=len(rows)).tolist() if explore else [_seed(self.world, row) for row in rows]
+        random = [Random(seed) for seed in seeds]
+        self.think(trees, random, explore)
+        chosen = [self.choose(tree, draws, explore) for tree, draws in zip(trees, random, strict=True)]
+        memory = np.zeros_like(state)
+        if self.reuse:
+            for tree, (action, _), row in zip(trees, chosen, memory, strict=True):
+                tree.write(action, self.world, row)
+        action, log_prob = zip(*chosen, strict=True)
+        return Act(np.array(action), np.array(log_prob, np.float32), memory)
+
+
+class RolloutSearchPolicy(SearchPolicy):
+    """New states are worth what a random policy earns from there.
+
+    Args:
+        world: see :class:`SearchPolicy`; as ``search``, ``simulations``, ``gamma`` and ``reuse``.
+        rollout_steps: of that policy at most; with 0 new states are worth 0.
+    """
+
+    def __init__(
+        self, world: World, search: Search, simulations: int, gamma: float, reuse: bool, rollout_steps: int
+    ) -> None:
+        super().__init__(world, search, simulations, gamma, reuse)
+        self.rollout_steps = rollout_steps
+
+    def think(self, trees: Sequence[SearchTree], random: Sequence[Random], explore: bool) -> None:
+        """See :meth:`SearchPolicy.think`."""
+        evaluate: Evaluate = self.world.rollout(self.rollout_steps, self.gamma)
+        for tree, draws in zip(trees, random, strict=True):
+            tree.search(evaluate, max(self.simulations - tree.visits, 1), draws)
+
+    def forward(self, obs: Observation) -> Tensor:
+        """None: a search is no graph of tensors.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError("a search is no network: it cannot be exported")
+
+
+def split(obs: Any) -> list[Any]:
+    """The observations [N, ...] of single environments."""
+    if isinstance(obs, dict):
+        return [dict(zip(obs, row, strict=True)) for row in zip(*obs.values(), strict=True)]
+    return list(obs)
+
+
+def _seed(world: World, obs: Any) -> str:
+    return repr(tuple(world.write(world.read(obs))))
