@@ -77,6 +77,8 @@ def tiny(name: str, space: str | None = None, num_envs: int = 2, env: Env | None
             small = QNetwork(Recurrent(MLP((8,), "relu"), 8))  # a memory stays one
         if isinstance(small, Regression):
             small = replace(small, method=parameter.default.method)  # an exact one stays exact
+        if parameter.name == "simulations":
+            small = 4
         if small is not None:
             arguments[parameter.name] = small
     arguments["data"] = replace(arguments["data"], **changes.pop("data", {}))

@@ -1,6 +1,6 @@
 """Search in a known world whose states come again: one node per state, and backups over all that chance may do.
 
-    Q(s, a) = Σ_s' P(s'|s, a) (r + γ V(s')),  V(s) = max_a Q(s, a) over the actions tried              (1)
+    Q(s, a) = Σ_s' P(s'|s, a) (r + γ V(s')),  V(s) = max_a Q(s, a), untried actions at the bound       (1)
     go on with argmax_a Q(s, a) + c √(ln N(s) / N(s, a)), untried actions first, to a drawn s'          (2)
 
 until a state that is new, the episode's end, or so many steps; then (1) on the way back. A new state is worth a bound
@@ -13,7 +13,7 @@ the leaves misleads every search of 2 to some dozens of steps, however exact; no
 """
 
 from dataclasses import dataclass, field
-from math import nan
+from math import inf, nan
 from random import Random
 from typing import Any
 
@@ -155,17 +155,19 @@ class Graph(SearchTree):
         return [q if n else nan for q, n in zip(self.root.q, self.root.count, strict=True)]
 
     def best_action(self) -> Any:
-        """The greatest Q, the lowest action among equals."""
+        """The greatest Q of those tried, the lowest action among equals."""
         if not any(self.root.count):
             raise ValueError("Graph.best_action: nothing was searched yet; call search first")
-        return self.root.actions[self.root.q.index(max(self.root.q))]
+        tried = [q if n else -inf for q, n in zip(self.root.q, self.root.count, strict=True)]
+        return self.root.actions[tried.index(max(tried))]
 
     def write(self, action: Any, world: World, row: Array) -> None:
         """See :meth:`SearchTree.write`: states in the order in which they can be reached after ``action``."""
         most, length = world.actions_at_most, world.numbers_per_state + 2 * world.actions_at_most
-        room, met, waiting, written = (len(row) - 1) // length, set(), [], []
+        room, met = (len(row) - 1) // length, set()
         first = self.root.outcomes[self.root.actions.index(action)] or ()
-        waiting.extend(following for _, following, _, ended in first if not ended)
+        waiting = [following for _, following, _, ended in first if not ended]
+        written: list[list[float]] = []
         for state in waiting:  # which grows as it goes
             if state in met or state not in self.vertices or len(written) == room:
                 continue

@@ -31,3 +31,19 @@ def search_together(
         for tree, leaf in leaves:
             if leaf.ended:
                 tree.back_up(leaf, 0.0)
+
+
+def disturb_prior(tree: Tree, concentration: float, share: float, rng: Random) -> None:
+    """P ← (1 − ε) P + ε Dirichlet(α) at the root, α = ``concentration``, ε = ``share``: self-play explores so.
+
+    Raises:
+        ValueError: there is no prior yet.
+    """
+    root, rule = tree.root, tree.recipe.rule
+    if root.prior is None:
+        raise ValueError("disturb_prior: the root has no prior; search once before, with PUCT")
+    noise = [rng.gammavariate(concentration, 1.0) for _ in root.prior]
+    total = sum(noise)
+    mixed = [(1 - share) * p + share * (g / total) for p, g in zip(root.prior, noise, strict=True)]
+    root.prior = mixed
+    root.weight = [rule.weight(n, p) for n, p in zip(root.count, mixed, strict=True)]

@@ -2,21 +2,22 @@
 
 A simulation walks down from the root by a rule, makes a new leaf, values it, and tells everyone on the way:
 
-    G ← r + γ G (two players: r − γ G),  N(a) += 1,  W(a) += G,  Q = W / N            (1)
+    G ← r + γ G (two players: r − γ G),  N(a) += 1,  Q(a) ← mean of G, or the greatest G            (1)
 
 Q is brought to [0, 1] by the least and largest Q of the tree, or by a range that is known, so that the rules' c need
-not know the scale of the rewards. G is seen by whoever moves in the node; the reward belongs to the edge.
-Kocsis & Szepesvári 2006; Browne et al. 2012; Silver et al. 2017. :mod:`lit_rl.planning.tree_rules` has the rules.
+not know the scale of the rewards. G is seen by whoever moves in the node; the reward belongs to the edge. Kocsis &
+Szepesvári 2006; Schadd et al. 2008 (one player's best); Browne et al. 2012; Silver et al. 2017. Rules and nodes are in
+:mod:`lit_rl.planning.tree_rules`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf, nan
 from random import Random
-from typing import Any, NamedTuple, Union
+from typing import Any, Literal, NamedTuple
 
 from lit_rl.planning.search import Array, Search, SearchTree, World, without_garbage_collection
-from lit_rl.planning.search_model import ContinuousModel, Evaluate, SearchModel
+from lit_rl.planning.search_model import Evaluate, SearchModel
 from lit_rl.planning.tree_memory import read_nodes, row_length, write_nodes
 from lit_rl.planning.tree_rules import UCT, Node, Rule, Widening
 from lit_rl.planning.tree_steps import STEPS, Transitions
@@ -31,13 +32,16 @@ class TreeSearch(Search):
         transitions: ``deterministic`` takes each step once; ``chance`` branches over the states that a step leads to;
             ``open_loop`` does not look at them, takes all steps anew in every simulation, and so finds the best that
             can be decided in advance. There, the actions must be the same in all states.
-        widening: of the actions, for a :class:`ContinuousModel`.
+        backup: ``mean``; or ``best``, what one player without chance can have again, where it was had once. That looks
+            much further ahead: a random policy's mean return ends soon, the best of many does not.
+        widening: of the actions, for a :class:`~lit_rl.planning.search_model.ContinuousModel`.
         outcome_widening: of the states that chance leads to, where they hardly ever repeat.
         value_range: least and largest Q, if known.
     """
 
     rule: Rule = field(default_factory=UCT)
     transitions: Transitions = "deterministic"
+    backup: Literal["mean", "best"] = "mean"
     widening: Widening | None = None
     outcome_widening: Widening | None = None
     value_range: tuple[float, float] | None = None
@@ -47,6 +51,8 @@ class TreeSearch(Search):
             raise ValueError("TreeSearch: there is no prior over proposed actions; use UCT with widening")
         if self.outcome_widening is not None and self.transitions != "chance":
             raise ValueError(f"TreeSearch: outcome_widening needs transitions chance, not {self.transitions}")
+        if self.backup not in ("mean", "best") or (self.backup == "best" and self.transitions != "deterministic"):
+            raise ValueError(f"TreeSearch.backup is {self.backup!r}: mean, or best with transitions deterministic")
         if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
             raise ValueError(f"TreeSearch.value_range is {self.value_range}; it must increase")
 
@@ -73,20 +79,17 @@ class Tree(SearchTree):
 
     Args:
         search: the recipe.
-        model: the world; a :class:`ContinuousModel` with widening.
+        model: a :class:`~lit_rl.planning.search_model.SearchModel`, with widening a ``ContinuousModel`` of there.
         state: the root's.
         gamma: γ.
         two_players: they move in turn, and what one gains the other loses.
     """
 
     def __init__(
-        self,
-        search: TreeSearch,
-        model: Union[SearchModel, ContinuousModel],
-        state: Any,
-        gamma: float = 1.0,
-        two_players: bool = False,
+        self, search: TreeSearch, model: Any, state: Any, gamma: float = 1.0, two_players: bool = False
     ) -> None:
+        if two_players and search.backup == "best":
+            raise ValueError("TreeSearch.backup best is for one player: the other one spoils what was had once")
         self.recipe, self.model = search, model
         self.root = Node(state)
         self._two_players = two_players
@@ -104,7 +107,7 @@ class Tree(SearchTree):
         state, ended, path = node.state, node.ended, []
         while node.actions is not None and not ended:
             if widening is not None and len(node.actions) < widening.allowed(node.visits):
-                node.add(model.propose(state, rng), rule)  # type: ignore[union-attr]
+                node.add(model.propose(state, rng), rule)
             bonus = spread * bonuses[node.visits]
             best, place, index = -inf, 0, 0
             for q, w in zip(node.mean, node.weight):  # noqa: B905  the hottest lines; max(…) would take twice as long
@@ -133,7 +136,7 @@ class Tree(SearchTree):
             ValueError: no prior for PUCT, or of another length than the actions.
         """
         node, state, ended, path = leaf
-        rule, discount = self.recipe.rule, self._discount
+        rule, discount, best = self.recipe.rule, self._discount, self.recipe.backup == "best"
         if node.actions is None and not ended:
             node.expand(self._actions(state, prior), value, prior, rule)
         low, high, weights = self._low, self._high, rule.weights(self.root.visits + 1)
@@ -142,7 +145,11 @@ class Tree(SearchTree):
             node.visits += 1
             counts, means = node.count, node.mean
             counts[place] = count = counts[place] + 1
-            means[place] = mean = value if count == 1 else means[place] + (value - means[place]) / count
+            mean = means[place]
+            if count == 1 or (best and value > mean):
+                means[place] = mean = value
+            elif not best:
+                means[place] = mean = mean + (value - mean) / count
             node.weight[place] = weights[count] if node.prior is None else rule.weight(count, node.prior[place])
             low = min(low, mean)
             high = max(high, mean)
@@ -152,7 +159,7 @@ class Tree(SearchTree):
     def _actions(self, state: Any, prior: Sequence[float] | None) -> Sequence[Any]:
         if self.recipe.widening is not None:
             return []
-        actions = self.model.actions(state)  # type: ignore[union-attr]
+        actions = self.model.actions(state)
         if self.recipe.rule.needs_prior and (prior is None or len(prior) != len(actions)):
             got = "none" if prior is None else f"one of length {len(prior)}"
             raise ValueError(f"PUCT needs a prior over the {len(actions)} actions of a state, and got {got}")
@@ -188,7 +195,6 @@ class Tree(SearchTree):
         write_nodes(self._after(action), self.recipe, world, row)
 
     def _after(self, action: Any) -> list[Node]:
-        """Nodes that may be the next root, after the answer where there are two players."""
         assert self.root.actions is not None
         child = self.root.child[self.root.actions.index(action)]
         after = [] if child is None else list(child.values()) if isinstance(child, dict) else [child]
@@ -199,8 +205,10 @@ class Tree(SearchTree):
         blind, state = self.recipe.transitions == "open_loop", self.root.state
         for node in read_nodes(row, self.recipe, world):
             if blind or world.same(node.state, state):
-                node.state = state
-                self.root = node
+                node.state, self.root = state, node
+                tried = [q for q, n in zip(node.mean, node.count, strict=True) if n]
+                if tried and self.recipe.value_range is None:
+                    self._low, self._high = min(tried), max(tried)
                 return True
         return False
 
@@ -211,25 +219,24 @@ class Tree(SearchTree):
 
     @property
     def value(self) -> float:
-        """The mean return of the simulations from the root."""
-        root = self.root
-        if not root.visits:
-            return root.value
-        return sum(n * q for n, q in zip(root.count, root.mean, strict=True)) / root.visits
+        """Q in the mean of the simulations from the root."""
+        weighed = [n * q for n, q in zip(self.root.count, self.root.mean, strict=True)]
+        return sum(weighed) / self.visits if self.visits else self.root.value
 
     def action_values(self) -> list[float]:
         """Q of the root's actions; nan where one was never tried."""
         return [q if n else nan for n, q in zip(self.root.count, self.root.mean, strict=True)]
 
     def best_action(self) -> Any:
-        """The most visited action of the root, the better one among equals."""
+        """The most visited action of the root, the better one among equals; with backups of the best, vice versa."""
         if not self.root.actions:
             raise ValueError("Tree.best_action: nothing was searched yet; call search first")
         return self.root.actions[self._best_place()]
 
     def _best_place(self) -> int:
-        ranks = list(zip(self.root.count, self.root.mean, strict=True))
-        return ranks.index(max(ranks))
+        root, by_value = self.root, self.recipe.backup == "best"
+        ranks = [(q, n) if by_value else (n, q) for n, q in zip(root.count, root.mean, strict=True)]
+        return max((place for place, n in enumerate(root.count) if n), key=ranks.__getitem__, default=0)
 
     def visit_policy(self, temperature: float = 1.0) -> list[float]:
         """π(a) ∝ N(a)^(1/``temperature``) of the root's actions, in their order; 0 is the most visited one."""
@@ -239,13 +246,3 @@ class Tree(SearchTree):
         most = max(self.root.count)
         weight = [(n / most) ** (1.0 / temperature) for n in self.root.count]
         return [w / sum(weight) for w in weight]
-
-    def disturb_prior(self, concentration: float, share: float, rng: Random) -> None:
-        """P ← (1 − ε) P + ε Dirichlet(α) at the root, α = ``concentration``, ε = ``share``: self-play explores so."""
-        if self.root.prior is None:
-            raise ValueError("Tree.disturb_prior: the root has no prior; search once before, with PUCT")
-        noise = [rng.gammavariate(concentration, 1.0) for _ in self.root.prior]
-        total = sum(noise)
-        mixed = [(1 - share) * p + share * (g / total) for p, g in zip(self.root.prior, noise, strict=True)]
-        self.root.prior = mixed
-        self.root.weight = [self.recipe.rule.weight(n, p) for n, p in zip(self.root.count, mixed, strict=True)]

@@ -14,6 +14,7 @@ from torch import Tensor
 from lit_rl.batch import Observation
 from lit_rl.planning.search import Array, Search, SearchTree, World
 from lit_rl.planning.search_model import Evaluate
+from lit_rl.planning.tree_search import TreeSearch
 from lit_rl.policies.policy import Act, Policy
 
 
@@ -66,8 +67,8 @@ class SearchPolicy(Policy):
         chosen = [self.choose(tree, draws, explore) for tree, draws in zip(trees, random, strict=True)]
         memory = np.zeros_like(state)
         if self.reuse:
-            for tree, (action, _), row in zip(trees, chosen, memory, strict=True):
-                tree.write(action, self.world, row)
+            for tree, (move, _), row in zip(trees, chosen, memory, strict=True):
+                tree.write(move, self.world, row)
         action, log_prob = zip(*chosen, strict=True)
         return Act(np.array(action), np.array(log_prob, np.float32), memory)
 
@@ -77,18 +78,32 @@ class RolloutSearchPolicy(SearchPolicy):
 
     Args:
         world: see :class:`SearchPolicy`; as ``search``, ``simulations``, ``gamma`` and ``reuse``.
-        rollout_steps: of that policy at most; with 0 new states are worth 0.
+        rollouts: from each new state.
+        steps: of a rollout at most; with 0 new states are worth 0.
     """
 
     def __init__(
-        self, world: World, search: Search, simulations: int, gamma: float, reuse: bool, rollout_steps: int
+        self, world: World, search: Search, simulations: int, gamma: float, reuse: bool, rollouts: int, steps: int
     ) -> None:
         super().__init__(world, search, simulations, gamma, reuse)
-        self.rollout_steps = rollout_steps
+        self.rollouts, self.steps = rollouts, steps
+
+    def evaluate(self) -> Evaluate:
+        """What a new state is worth: the mean of its rollouts, or the best where the search backs up the best."""
+        one, count = self.world.rollout(self.steps, self.gamma), self.rollouts
+        if count == 1:
+            return one
+        best = isinstance(self.recipe, TreeSearch) and self.recipe.backup == "best"
+
+        def several(state: Any, rng: Random) -> float:
+            returns = [one(state, rng) for _ in range(count)]
+            return max(returns) if best else sum(returns) / count
+
+        return several
 
     def think(self, trees: Sequence[SearchTree], random: Sequence[Random], explore: bool) -> None:
         """See :meth:`SearchPolicy.think`."""
-        evaluate: Evaluate = self.world.rollout(self.rollout_steps, self.gamma)
+        evaluate = self.evaluate()
         for tree, draws in zip(trees, random, strict=True):
             tree.search(evaluate, max(self.simulations - tree.visits, 1), draws)
 

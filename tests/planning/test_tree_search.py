@@ -12,7 +12,7 @@ from lit_rl.planning.dynamic_programming import horizon_value_iteration
 from lit_rl.planning.model import Model, Successors
 from lit_rl.planning.open_loop import open_loop_values
 from lit_rl.planning.search_model import TabularWorld, random_rollout
-from lit_rl.planning.search_together import search_together
+from lit_rl.planning.search_together import disturb_prior, search_together
 from lit_rl.planning.tree_rules import PUCT, UCT, Rule, Widening
 from lit_rl.planning.tree_search import Tree, TreeSearch
 from tests.planning.test_open_loop import look_then_choose
@@ -249,7 +249,7 @@ def test_puct_by_hand():
     assert tree.visit_policy() == [counts[0] / 11, counts[1] / 11] and tree.visit_policy(0.0) == [0.0, 1.0]
     sharp = tree.visit_policy(0.5)
     assert sharp[1] / sharp[0] == pytest.approx((counts[1] / counts[0]) ** 2)
-    tree.disturb_prior(0.3, 0.25, Random(1))
+    disturb_prior(tree, 0.3, 0.25, Random(1))
     assert sum(tree.root.prior) == pytest.approx(1.0) and tree.root.prior[0] >= 0.075 and tree.root.prior[1] >= 0.675
     assert tree.root.weight == [p / (1 + n) for n, p in zip(tree.root.count, tree.root.prior, strict=True)]
 
@@ -296,4 +296,4 @@ def test_what_makes_no_sense_is_refused():
     with pytest.raises(ValueError, match="nothing was searched"):
         Tree(TreeSearch(), Paths(2, 0), ()).best_action()
     with pytest.raises(ValueError, match="has no prior"):
-        Tree(TreeSearch(), Paths(2, 0), ()).disturb_prior(0.3, 0.25, Random(0))
+        disturb_prior(Tree(TreeSearch(), Paths(2, 0), ()), 0.3, 0.25, Random(0))

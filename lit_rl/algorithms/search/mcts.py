@@ -8,8 +8,9 @@ Update   in every step, from the state that is observed, so many simulations:
          act by the most visited action                                                                        (4)
 Data     Rollouts, to look at: nothing is learnt. The world's rules are known, and states are what is observed.
 Differs  Q's range is that of the tree so far, or one that is given. What was found below the action taken stays and
-         counts. With :class:`lit_rl.planning.graph_search.GraphSearch` states are nodes of a graph, (2) is an upper
-         bound, and (3) and (4) take the best action's value instead of means and visits.
+         counts. One player without chance may back up the greatest G instead of the mean, and act by it. With
+         :class:`lit_rl.planning.graph_search.GraphSearch` states are nodes of a graph, (2) is an upper bound, and (3)
+         and (4) take the best action's expected value instead of means and visits.
 """
 
 from collections.abc import Iterator
@@ -40,7 +41,8 @@ class MCTS(Agent):
         data: rollouts to look back at.
         search: how.
         simulations: before each action; what earlier searches have left counts.
-        rollout_steps: of (2) at most; 0 leaves them out, and new nodes are worth 0.
+        rollouts: of (2), from each new node.
+        rollout_steps: of one at most; 0 leaves them out, and new nodes are worth 0.
         reuse: keep what was found below the action taken.
         gamma: γ of (3), and of returns in plots.
         evaluation: episodes played at each validation.
@@ -57,6 +59,7 @@ class MCTS(Agent):
         data: Rollouts = Rollouts(steps=50, steps_per_epoch=1_000),
         search: Search = TreeSearch(),
         simulations: int = 100,
+        rollouts: int = 1,
         rollout_steps: int = 50,
         reuse: bool = True,
         gamma: float = 0.99,
@@ -64,8 +67,10 @@ class MCTS(Agent):
     ) -> None:
         super().__init__(env, data, Optimizer(lr=1.0, name="sgd"), gamma, evaluation)
         self.require(simulations >= 1, "simulations", simulations, "at least one is needed")
+        self.require(rollouts >= 1, "rollouts", rollouts, "it counts them, from 1; rollout_steps 0 leaves them out")
         self.require(rollout_steps >= 0, "rollout_steps", rollout_steps, "it counts steps, from 0")
-        self.policy = RolloutSearchPolicy(world_of(self.env), search, simulations, gamma, reuse, rollout_steps)
+        world = world_of(self.env)
+        self.policy = RolloutSearchPolicy(world, search, simulations, gamma, reuse, rollouts, rollout_steps)
 
     def minibatches(self, data: Rollout) -> Iterator[Rollout]:
         """The rollout as it is."""

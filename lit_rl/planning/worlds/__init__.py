@@ -41,6 +41,6 @@ def world_of(env: Env) -> World:
     if isinstance(shown, spaces.Discrete):
         return TableWorld(env)
     raise ValueError(
-        f"no search can take place in {env.id}: there are worlds of {', '.join(sorted(WORLDS))} and of all environments "
-        "with tables; lit_rl.planning.worlds.WORLDS takes more"
+        f"no search can take place in {env.id}: there are worlds of {', '.join(sorted(WORLDS))} and of all "
+        "environments with tables; lit_rl.planning.worlds.WORLDS takes more"
     )
