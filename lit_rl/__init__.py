@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 AGENTS = {
     "A2C": "lit_rl.algorithms.actor_critic.a2c",
     "A3C": "lit_rl.algorithms.actor_critic.a3c",
+    "AlphaZero": "lit_rl.algorithms.search.alpha_zero",
     "AsyncQ": "lit_rl.algorithms.q_learning.async_q",
     "BatchActorCritic": "lit_rl.algorithms.actor_critic.actor_critic",
     "DDPG": "lit_rl.algorithms.actor_critic.ddpg",
@@ -72,6 +73,7 @@ RECIPES = {
     "GrowingBatch": "lit_rl.data.growing",
     "Prioritized": "lit_rl.data.priority",
     "Rehearsal": "lit_rl.data.rehearsal",
+    "SelfPlay": "lit_rl.data.self_play",
     "Episodes": "lit_rl.data.episodes",
     "Demonstrations": "lit_rl.data.demonstrations",
     "CountBonus": "lit_rl.nn.bonus",
@@ -171,6 +173,7 @@ if TYPE_CHECKING:
     from lit_rl.algorithms.q_learning.sarsa import Sarsa as Sarsa
     from lit_rl.algorithms.q_learning.soft_q import SoftQ as SoftQ
     from lit_rl.algorithms.q_learning.soft_q_continuous import SoftQContinuous as SoftQContinuous
+    from lit_rl.algorithms.search.alpha_zero import AlphaZero as AlphaZero
     from lit_rl.algorithms.search.mcts import MCTS as MCTS
     from lit_rl.algorithms.tabular.dyna_q import DynaQ as DynaQ
     from lit_rl.algorithms.tabular.optimistic_value_iteration import (
@@ -187,6 +190,7 @@ if TYPE_CHECKING:
     from lit_rl.data.rehearsal import Rehearsal as Rehearsal
     from lit_rl.data.replay import Replay as Replay
     from lit_rl.data.rollouts import Rollouts as Rollouts
+    from lit_rl.data.self_play import SelfPlay as SelfPlay
     from lit_rl.data.sequences import SequenceReplay as SequenceReplay
     from lit_rl.data.simulator import SimulatedRollouts as SimulatedRollouts
     from lit_rl.data.whole_episodes import WholeEpisodes as WholeEpisodes

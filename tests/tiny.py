@@ -21,6 +21,7 @@ from lit_rl.data.known_model import KnownModel
 from lit_rl.data.rehearsal import Rehearsal
 from lit_rl.data.replay import Replay
 from lit_rl.data.rollouts import Rollouts
+from lit_rl.data.self_play import SelfPlay
 from lit_rl.data.sequences import SequenceReplay
 from lit_rl.data.whole_episodes import WholeEpisodes
 from lit_rl.data.windows import WindowReplay
@@ -50,6 +51,7 @@ SMALL = {
         60, batch_size=4, replay_ratio=0.5, warmup=20, steps_per_epoch=80, steps_per_batch=16, length=3, burn_in=2
     ),
     Rehearsal: Rehearsal(steps=8, capacity=60, batch_size=4, replay_ratio=0.25, steps_per_epoch=80),
+    SelfPlay: SelfPlay(60, batch_size=4, replay_ratio=0.5, warmup=20, steps_per_epoch=80, steps_per_batch=16),
     Asynchronous: Asynchronous(steps=8, steps_per_epoch=80, rollouts_per_batch=1, workers=0),
     KnownModel: KnownModel(steps_per_epoch=80, steps_per_batch=16),
     Demonstrations: Demonstrations(horizon=5, episodes=10, steps_per_epoch=80, steps_per_batch=16),
@@ -60,6 +62,7 @@ SMALL = {
     Episodes: Episodes(2, max_steps=20),
 }
 TABULAR = "lit_rl.envs.finite_mdp:lit_rl/Grid-v0"  # for agents that observe states by number
+GAMES = {"AlphaZero": "lit_rl.envs.tic_tac_toe:lit_rl/TicTacToe-v0"}
 PAIRS = [(name, space) for name in lit_rl.AGENTS for space in getattr(lit_rl, name).action_spaces]
 
 
@@ -68,6 +71,8 @@ def tiny(name: str, space: str | None = None, num_envs: int = 2, env: Env | None
     kind = getattr(lit_rl, name)
     tabular = "Box" not in kind.observation_spaces and space in (None, *kind.action_spaces)
     id_ = TABULAR if tabular else ENVS[space or kind.action_spaces[0]]
+    if space in (None, *kind.action_spaces):
+        id_ = GAMES.get(name, id_)
     arguments: dict[str, Any] = {"env": env or Env(id_, num_envs=num_envs)}
     for parameter in inspect.signature(kind).parameters.values():
         small = SMALL.get(type(parameter.default))

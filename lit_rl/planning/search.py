@@ -27,6 +27,8 @@ class World(ABC):
     """They move in turn; every reward is that of the one who moves, and what one gains the other loses."""
     actions_at_most: int
     numbers_per_state: int
+    start: Any
+    """Where a game begins, in worlds of two players."""
 
     @abstractmethod
     def actions(self, state: Any) -> Sequence[int]:
@@ -59,6 +61,14 @@ class World(ABC):
             ValueError: nobody knows.
         """
         raise ValueError(f"{type(self).__name__} can be stepped, but has no list of outcomes: use TreeSearch")
+
+    def observe(self, states: Sequence[Any]) -> Array:
+        """What whoever moves in these states sees, [B, ...] float32, without the mask of legal actions.
+
+        Raises:
+            ValueError: nobody knows.
+        """
+        raise ValueError(f"{type(self).__name__} cannot show its states to a network")
 
     def rollout(self, depth: int, gamma: float) -> Evaluate:
         """The default policy of UCT, see :func:`random_rollout`; a world may have a faster way to the same numbers."""

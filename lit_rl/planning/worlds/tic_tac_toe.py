@@ -31,7 +31,7 @@ class TicTacToeWorld(TicTacToeRules, World):
         """The number."""
         return int(numbers[0])
 
-    def boards(self, states: Sequence[int]) -> Array:
+    def observe(self, states: Sequence[int]) -> Array:
         """What the player to move observes, [B, 9] float32."""
         position = np.array(states)[:, None]
         return ((position & FULL & BITS) > 0).astype(np.float32) - ((position >> 9 & BITS) > 0)
