@@ -4,6 +4,7 @@ from lit_rl.callbacks.config_text import ConfigText
 from lit_rl.callbacks.progress import EnvStepProgress
 from lit_rl.callbacks.ranks import WatchRanks
 from lit_rl.callbacks.saving import SaveCheckpoint
+from lit_rl.callbacks.search_trees import SearchPictures
 from lit_rl.callbacks.signals import StopOnSignal
 from lit_rl.callbacks.tables import TablePictures
 from lit_rl.callbacks.video import EvaluationVideo
@@ -13,6 +14,7 @@ __all__ = [
     "EnvStepProgress",
     "EvaluationVideo",
     "SaveCheckpoint",
+    "SearchPictures",
     "StopOnSignal",
     "TablePictures",
     "WatchRanks",

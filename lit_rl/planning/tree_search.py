@@ -92,7 +92,7 @@ class Tree(SearchTree):
             raise ValueError("TreeSearch.backup best is for one player: the other one spoils what was had once")
         self.recipe, self.model = search, model
         self.root = Node(state)
-        self._two_players = two_players
+        self.two_players = two_players
         self._discount = -gamma if two_players else gamma
         self._low, self._high = search.value_range or (inf, -inf)
 
@@ -198,7 +198,7 @@ class Tree(SearchTree):
         assert self.root.actions is not None
         child = self.root.child[self.root.actions.index(action)]
         after = [] if child is None else list(child.values()) if isinstance(child, dict) else [child]
-        return [reply for node in after for reply in node.child if reply is not None] if self._two_players else after
+        return [reply for node in after for reply in node.child if reply is not None] if self.two_players else after
 
     def resume(self, row: Array, world: World) -> bool:
         """See :meth:`SearchTree.resume`."""

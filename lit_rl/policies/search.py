@@ -57,6 +57,13 @@ class SearchPolicy(Policy):
             tree.resume(memory, self.world)
         return tree
 
+    def search_from(self, obs: Any) -> list[SearchTree]:
+        """Searches from observations [N, ...] that nothing is remembered of, without exploration."""
+        rows = split(obs)
+        trees = [self.begin(row, np.zeros(1, np.float32)) for row in rows]
+        self.think(trees, [Random(_seed(self.world, row)) for row in rows], False)
+        return trees
+
     def act(self, obs: Any, state: np.ndarray, rng: np.random.Generator, explore: bool = True) -> Act:
         """See :meth:`Policy.act`."""
         rows = split(obs)
