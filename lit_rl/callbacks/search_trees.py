@@ -78,8 +78,9 @@ def tree_picture(tree: Tree, depth: int = 4, branches: int = 4) -> Array:
         if row == depth or not total:
             return
         share = [0.5 / len(places) + 0.5 * node.count[place] / total for place in places]  # room for the rare ones too
+        width = right - left
         for place, part in sorted(zip(places, share, strict=True)):
-            end = left + part * (right - left)
+            end = left + part * width
             to, y = (left + end) / 2, MARGIN + row * ROW
             thick = max(1, round(9 * node.count[place] / tree.visits))
             draw.line((x, y, to, y + ROW), fill=(190, 190, 190), width=thick)

@@ -15,7 +15,7 @@ the leaves misleads every search of 2 to some dozens of steps, however exact; no
 from dataclasses import dataclass, field
 from math import inf, nan
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -60,7 +60,7 @@ class GraphSearch(Search):
 class Vertex:
     """A state that was reached, and what its actions are thought to be worth."""
 
-    __slots__ = ("actions", "count", "outcomes", "q", "value", "visits")
+    __slots__ = ("actions", "count", "edges", "q", "value", "visits")
 
     def __init__(self, actions: Any, bound: float) -> None:
         self.actions = actions
@@ -68,7 +68,15 @@ class Vertex:
         self.value = bound  # V
         self.count = [0] * len(actions)  # N(a)
         self.q = [bound] * len(actions)
-        self.outcomes: list[Any] = [None] * len(actions)  # asked for when an action is tried first
+        self.edges: list[Edge | None] = [None] * len(actions)  # asked for when an action is tried
+
+
+class Edge(NamedTuple):
+    """What an action may do."""
+
+    reward: float  # expected
+    outcomes: list[tuple[float, Any, bool]]  # probability, next state, whether the episode is over
+    beyond: list[tuple[float, Any]]  # γ times the probability, and next state, where it goes on
 
 
 class Graph(SearchTree):
@@ -85,6 +93,7 @@ class Graph(SearchTree):
         self.recipe, self.model, self.state, self.gamma = search, model, state, gamma
         self.vertices: dict[Any, Vertex] = {}
         self._low, self._high = 0.0, search.bound
+        self._most = 0  # visits of a vertex
 
     @property
     def root(self) -> Vertex:
@@ -105,40 +114,53 @@ class Graph(SearchTree):
                 self._simulate(rng)
 
     def _simulate(self, rng: Random) -> None:
-        vertices, rule, path, state = self.vertices, self.recipe.rule, [], self.state
+        vertices, path, state, rule = self.vertices, [], self.state, self.recipe.rule
         spread = self._high - self._low if self._high > self._low else 1.0
+        bonuses, weights = rule.bonuses(self._most), rule.weights(self._most)
         for _ in range(self.recipe.steps):
             vertex = vertices.get(state)
             if vertex is None:
                 self._vertex(state)
                 break
-            bonus = spread * rule.bonuses(vertex.visits)[vertex.visits]
-            scores = [q + bonus * rule.weight(n, 0.0) for q, n in zip(vertex.q, vertex.count)]  # noqa: B905  (2)
-            place = scores.index(max(scores))
-            outcomes = vertex.outcomes[place]
-            if outcomes is None:
-                outcomes = vertex.outcomes[place] = self.model.outcomes(state, vertex.actions[place])
-            path.append((vertex, place))
+            bonus = spread * bonuses[vertex.visits]
+            best, place, index = -inf, 0, 0
+            for q, n in zip(vertex.q, vertex.count):  # noqa: B905  (2), the hottest lines
+                score = q + bonus * weights[n]
+                if score > best:
+                    best, place = score, index
+                index += 1  # noqa: SIM113  faster
+            edge = vertex.edges[place] or self._edge(vertex, state, place)
+            path.append((vertex, place, edge))
             chance = rng.random()
-            for share, state, _, ended in outcomes:  # noqa: B007  s' is where this ends
+            for share, following, ended in edge.outcomes:  # noqa: B007  where this stops is where it goes
                 chance -= share
                 if chance < 0.0:
                     break
+            state = following
             if ended:
                 break
-        for vertex, place in reversed(path):
-            self._back_up(vertex, place)
+        low, high, bound = self._low, self._high, self.recipe.bound
+        for vertex, place, edge in reversed(path):
+            q = edge.reward
+            for weight, following in edge.beyond:  # (1)
+                known = vertices.get(following)
+                q += weight * (bound if known is None else known.value)
+            vertex.visits += 1
+            vertex.count[place] += 1
+            vertex.q[place] = q
+            vertex.value = max(vertex.q)
+            low = min(low, q)
+            high = max(high, q)
+        self._low, self._high = low, high
+        self._most += len(path)  # no vertex has been in more choices
 
-    def _back_up(self, vertex: Vertex, place: int) -> None:
-        q, gamma, bound, vertices = 0.0, self.gamma, self.recipe.bound, self.vertices
-        for share, following, reward, ended in vertex.outcomes[place]:  # (1)
-            known = None if ended else vertices.get(following)
-            q += share * (reward + gamma * (0.0 if ended else bound if known is None else known.value))
-        vertex.visits += 1
-        vertex.count[place] += 1
-        vertex.q[place] = q
-        vertex.value = max(vertex.q)  # an untried action is worth the bound
-        self._low, self._high = min(self._low, q), max(self._high, q)
+    def _edge(self, vertex: Vertex, state: Any, place: int) -> "Edge":
+        listed = self.model.outcomes(state, vertex.actions[place])
+        reward = sum(share * paid for share, _, paid, _ in listed)
+        beyond = [(self.gamma * share, following) for share, following, _, ended in listed if not ended]
+        outcomes = [(share, following, ended) for share, following, _, ended in listed]
+        edge = vertex.edges[place] = Edge(reward, outcomes, beyond)
+        return edge
 
     @property
     def visits(self) -> int:
@@ -165,8 +187,7 @@ class Graph(SearchTree):
         """See :meth:`SearchTree.write`: states in the order in which they can be reached after ``action``."""
         most, length = world.actions_at_most, world.numbers_per_state + 2 * world.actions_at_most
         room, met = (len(row) - 1) // length, set()
-        first = self.root.outcomes[self.root.actions.index(action)] or ()
-        waiting = [following for _, following, _, ended in first if not ended]
+        waiting = self._successors(self.state, self.root, self.root.actions.index(action))
         written: list[list[float]] = []
         for state in waiting:  # which grows as it goes
             if state in met or state not in self.vertices or len(written) == room:
@@ -175,11 +196,16 @@ class Graph(SearchTree):
             vertex = self.vertices[state]
             padding = [0.0] * (most - len(vertex.q))
             written.append([*world.write(state), *vertex.count, *padding, *vertex.q, *padding])
-            for outcomes in vertex.outcomes:
-                waiting.extend(following for _, following, _, ended in outcomes or () if not ended)
+            for place, n in enumerate(vertex.count):
+                if n:
+                    waiting += self._successors(state, vertex, place)
         row[0] = len(written)
         if written:
             row[1 : 1 + len(written) * length] = np.array(written, np.float32).reshape(-1)
+
+    def _successors(self, state: Any, vertex: Vertex, place: int) -> list[Any]:
+        listed = self.model.outcomes(state, vertex.actions[place])
+        return [following for _, following, _, ended in listed if not ended]
 
     def resume(self, row: Array, world: World) -> bool:
         """See :meth:`SearchTree.resume`: all of it, wherever this search begins."""
@@ -191,8 +217,6 @@ class Graph(SearchTree):
             vertex.count = [int(n) for n in entries[first : first + size]]
             vertex.q = entries[first + most : first + most + size]
             vertex.visits, vertex.value = sum(vertex.count), max(vertex.q)
-            for place, n in enumerate(vertex.count):
-                if n:
-                    vertex.outcomes[place] = self.model.outcomes(state, vertex.actions[place])
+            self._most = max(self._most, vertex.visits)
             self._low, self._high = min(self._low, *vertex.q), max(self._high, *vertex.q)
         return self.state in self.vertices

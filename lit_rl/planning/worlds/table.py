@@ -25,6 +25,7 @@ class TableWorld(World):
     def __init__(self, env: Env) -> None:
         assert isinstance(env.action_space, spaces.Discrete)
         self.env, self.actions_at_most = env, int(env.action_space.n)
+        self._listed: dict[tuple[int, int], Sequence[tuple[float, int, float, bool]]] = {}
 
     @cached_property
     def table(self) -> TabularWorld:
@@ -49,7 +50,10 @@ class TableWorld(World):
 
     def outcomes(self, state: int, action: int) -> Sequence[tuple[float, int, float, bool]]:
         """See :meth:`World.outcomes`."""
-        return self.table.outcomes(state, action)
+        found = self._listed.get((state, action))
+        if found is None:
+            found = self._listed[state, action] = self.table.outcomes(state, action)
+        return found
 
     def read(self, obs: Any) -> int:
         """The number."""

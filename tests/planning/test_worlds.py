@@ -1,0 +1,127 @@
+"""Worlds are the environments that they stand for, and what a policy remembers of a search is that search."""
+
+from random import Random
+
+import gymnasium
+import numpy as np
+import pytest
+
+from lit_rl.envs.recipe import Env
+from lit_rl.envs.tic_tac_toe import TicTacToeRules
+from lit_rl.planning.search_model import random_rollout
+from lit_rl.planning.tree_rules import PUCT, UCT
+from lit_rl.planning.tree_search import Tree, TreeSearch
+from lit_rl.planning.worlds import world_of
+from lit_rl.planning.worlds.cart_pole import CartPoleWorld
+from lit_rl.planning.worlds.tic_tac_toe import TicTacToeWorld
+
+GAME = "lit_rl.envs.tic_tac_toe:lit_rl/TicTacToe-v0"
+
+
+def world(id_, **arguments):
+    return world_of(Env(id_, **arguments).with_spaces())
+
+
+def test_cart_pole_moves_as_gymnasium_has_it():
+    env, here, rng = gymnasium.make("CartPole-v1").unwrapped, CartPoleWorld(), Random(0)
+    for seed in range(20):
+        obs, _ = env.reset(seed=seed)
+        assert here.read(obs) == pytest.approx(env.state, abs=1e-7)
+        over = False
+        while not over:
+            before, action = tuple(env.state), rng.randrange(2)
+            obs, reward, over, *_ = env.step(action)
+            following, paid, ended = here.step(before, action)
+            assert following == pytest.approx(tuple(env.state), abs=1e-12) and (paid, ended) == (reward, over)
+            assert here.same(following, here.read(obs))
+    assert not here.same((0.0, 0.0, 0.0, 0.0), (0.0, 0.0, 1e-3, 0.0))
+
+
+def test_its_fast_rollouts_are_the_plain_ones():
+    here, rng = CartPoleWorld(), Random(0)
+    for seed in range(200):
+        state = tuple(rng.uniform(-0.1, 0.1) for _ in range(4))
+        fast, plain = here.rollout(30, 0.97), random_rollout(here, 30, 0.97)
+        assert fast(state, Random(seed)) == plain(state, Random(seed))
+
+
+def test_boards_are_read_and_shown():
+    env, here, rng = gymnasium.make("lit_rl/TicTacToe-v0").unwrapped, TicTacToeWorld(), np.random.default_rng(0)
+    for seed in range(30):
+        board, info = env.reset(seed=seed)
+        over = False
+        while not over:
+            state = here.read({"observation": board, "action_mask": info["action_mask"]})
+            assert state == env.position and here.actions(state) == np.flatnonzero(info["action_mask"]).tolist()
+            assert here.state(here.write(state)) == state
+            assert np.array_equal(here.observe([state])[0], board)
+            board, _, over, _, info = env.step(rng.choice(here.actions(state)))
+
+
+def test_tables_are_the_environment_s():
+    here = world("FrozenLake-v1")
+    outcomes = here.outcomes(14, 2)
+    assert [tuple(rest) for _, *rest in outcomes] == [(10, 1 / 3, False), (14, 1 / 3, False), (-1, 1 / 3, True)]
+    assert [chance for chance, *_ in outcomes] == pytest.approx([1 / 3] * 3)
+    drawn = [here.step(14, 2, Random(seed)) for seed in range(3000)]
+    for chance, *outcome in outcomes:
+        assert np.mean([list(step) == outcome for step in drawn]) == pytest.approx(chance, abs=0.04)
+
+
+def test_environments_that_nobody_knows_are_refused():
+    with pytest.raises(ValueError, match="no search can take place in Pendulum-v1"):
+        world("Pendulum-v1")
+    with pytest.raises(ValueError, match="not behind the wrapper MaskVelocity"):
+        world("CartPole-v1", wrappers=["MaskVelocity"])
+    with pytest.raises(ValueError, match="rewards of 1 only"):
+        world("CartPole-v1", kwargs={"sutton_barto_reward": True})
+    with pytest.raises(ValueError, match="has no list of outcomes"):
+        CartPoleWorld().outcomes((0.0, 0.0, 0.0, 0.0), 1)
+
+
+def below(node):
+    """All that is known of a node, without what float32 rounds."""
+    children = [list(c.values()) if isinstance(c, dict) else [c] if c else [] for c in node.child]
+    numbers = (node.visits, tuple(node.count), node.ended, node.arrivals, node.actions is None)
+    return (*numbers, tuple(tuple(sorted(map(below, each))) for each in children))
+
+
+@pytest.mark.parametrize(
+    ("id_", "search", "start"),
+    [
+        ("CartPole-v1", TreeSearch(UCT(1.0)), (0.01, 0.02, -0.03, 0.04)),
+        ("CartPole-v1", TreeSearch(UCT(1.0), transitions="open_loop"), (0.01, 0.02, -0.03, 0.04)),
+        ("FrozenLake-v1", TreeSearch(UCT(1.0), transitions="chance"), 0),
+        (GAME, TreeSearch(UCT(0.7), value_range=(-1, 1)), TicTacToeRules.start),
+        (GAME, TreeSearch(PUCT(), value_range=(-1, 1)), TicTacToeRules.start),
+    ],
+    ids=["certain", "open_loop", "chance", "two_players", "prior"],
+)
+def test_what_is_written_down_is_the_tree(id_, search, start):
+    """Counts and children survive; values do to float32; what has no place is left out from the leaves on."""
+    here, rng = world(id_), Random(0)
+    tree = Tree(search, here, start, 0.9, here.two_players)
+    evaluate = here.rollout(5, 0.9)
+    for _ in range(201):
+        leaf = tree.descend(rng)
+        legal = len(here.actions(leaf.state)) if not leaf.ended else 1
+        tree.back_up(leaf, 0.0 if leaf.ended else evaluate(leaf.state, rng), [1 / legal] * legal)
+    action, row = tree.best_action(), np.zeros(search.row_length(here, 200), np.float32)
+    tree.write(action, here, row)
+    following, _, _ = here.step(start, action, rng)
+    if here.two_players:
+        following, _, _ = here.step(following, here.actions(following)[0], rng)
+    elif id_ == "FrozenLake-v1":
+        following = 4
+    again = Tree(search, here, following, 0.9, here.two_players)
+    assert again.resume(row, here) and again.visits > 0
+    (kept,) = (
+        node for node in tree._after(action) if search.transitions == "open_loop" or here.same(node.state, following)
+    )
+    assert below(again.root) == below(kept)
+    assert again.root.mean == pytest.approx(kept.mean, rel=1e-6) and again.root.weight == pytest.approx(kept.weight)
+    assert not Tree(search, here, start, 0.9, here.two_players).resume(np.zeros_like(row), here)
+    short = np.zeros(search.row_length(here, 4), np.float32)
+    tree.write(action, here, short)
+    few = Tree(search, here, following, 0.9, here.two_players)
+    assert few.resume(short, here) and few.root.count == kept.count
