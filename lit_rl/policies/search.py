@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from lit_rl.batch import Observation
@@ -25,8 +26,8 @@ class SearchPolicy(Policy):
     search begins with it and does the simulations that are missing. It is forgotten where the episode ends and lies in
     checkpoints, so that a resumed run is the same run.
 
-    Without exploration the random numbers of a search depend on the state alone: the same observation (and memory)
-    has the same answer.
+    Without exploration the random numbers of a search depend on the state and ``seed`` alone: the same observation (and
+    memory) has the same answer. ``seed`` [] is drawn as a network's first weights are, and saved with them.
 
     Args:
         world: where it acts.
@@ -36,8 +37,11 @@ class SearchPolicy(Policy):
         reuse: remember.
     """
 
+    seed: Tensor
+
     def __init__(self, world: World, search: Search, simulations: int, gamma: float, reuse: bool) -> None:
         super().__init__()
+        self.register_buffer("seed", torch.randint(2**31, ()))
         self.world, self.recipe, self.simulations, self.gamma = world, search, simulations, gamma
         self.reuse = reuse
         self.state_size = search.row_length(world, simulations) if reuse else 0
@@ -57,18 +61,21 @@ class SearchPolicy(Policy):
             tree.resume(memory, self.world)
         return tree
 
+    def _seed(self, obs: Any) -> str:
+        return f"{int(self.seed)} {tuple(self.world.write(self.world.read(obs)))}"
+
     def search_from(self, obs: Any) -> list[SearchTree]:
         """Searches from observations [N, ...] that nothing is remembered of, without exploration."""
         rows = split(obs)
         trees = [self.begin(row, np.zeros(1, np.float32)) for row in rows]
-        self.think(trees, [Random(_seed(self.world, row)) for row in rows], False)
+        self.think(trees, [Random(self._seed(row)) for row in rows], False)
         return trees
 
     def act(self, obs: Any, state: np.ndarray, rng: np.random.Generator, explore: bool = True) -> Act:
         """See :meth:`Policy.act`."""
         rows = split(obs)
         trees = [self.begin(row, memory) for row, memory in zip(rows, state, strict=True)]
-        seeds = rng.integers(2**63, size=len(rows)).tolist() if explore else [_seed(self.world, row) for row in rows]
+        seeds = rng.integers(2**63, size=len(rows)).tolist() if explore else [self._seed(row) for row in rows]
         random = [Random(seed) for seed in seeds]
         self.think(trees, random, explore)
         chosen = [self.choose(tree, draws, explore) for tree, draws in zip(trees, random, strict=True)]
@@ -128,7 +135,3 @@ def split(obs: Any) -> list[Any]:
     if isinstance(obs, dict):
         return [dict(zip(obs, row, strict=True)) for row in zip(*obs.values(), strict=True)]
     return list(obs)
-
-
-def _seed(world: World, obs: Any) -> str:
-    return repr(tuple(world.write(world.read(obs))))

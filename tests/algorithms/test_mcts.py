@@ -6,6 +6,7 @@ from random import Random
 
 import numpy as np
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import lit_rl
@@ -26,6 +27,11 @@ BEST = TreeSearch(backup="best")
 FAR = {"rollouts": 4, "rollout_steps": 200, "gamma": 1.0}
 PAYS = TreeSearch(UCT(1.0), value_range=(0, 1))
 TO_AND_FRO = TreeSearch(UCT(0.7), value_range=(-1, 1))
+
+
+@pytest.fixture(autouse=True)
+def one_seed():
+    torch.manual_seed(0)
 
 
 def play(agent, count, seed=0):
@@ -77,6 +83,15 @@ def test_what_was_found_is_used_again(env):
     assert begun.visits > 0
     agent.policy.think([begun], [Random(0)], False)
     assert begun.visits >= 300
+
+
+def test_greedy_searches_repeat_themselves_and_other_seeds_search_otherwise():
+    one, other = (lit_rl.MCTS("CartPole-v1", simulations=20) for _ in range(2))
+    obs = np.random.default_rng(0).uniform(-0.05, 0.05, (4, 4)).astype(np.float32)
+    values = [[tree.action_values() for tree in agent.policy.search_from(obs)] for agent in (one, one, other)]
+    assert values[0] == values[1] != values[2]
+    other.load_state_dict(one.state_dict())
+    assert [tree.action_values() for tree in other.policy.search_from(obs)] == values[0]
 
 
 def test_rollouts_are_averaged_or_the_best_is_taken():
