@@ -15,8 +15,8 @@ from gymnasium import spaces
 
 FULL = 0b111_111_111
 _LINES = (0b111, 0b111_000, 0b111_000_000, 0b1_001_001, 0b10_010_010, 0b100_100_100, 0b100_010_001, 0b1_010_100)
-_WON = [any(stones & line == line for line in _LINES) for stones in range(FULL + 1)]
-_FREE = [[cell for cell in range(9) if not taken >> cell & 1] for taken in range(FULL + 1)]
+WON = [any(stones & line == line for line in _LINES) for stones in range(FULL + 1)]
+FREE = [[cell for cell in range(9) if not taken >> cell & 1] for taken in range(FULL + 1)]
 
 Opponent = Literal["random", "perfect"]
 
@@ -28,7 +28,7 @@ class TicTacToeRules:
 
     def actions(self, position: int) -> list[int]:
         """The free cells, 0 … 8, row by row."""
-        return _FREE[(position | position >> 9) & FULL]
+        return FREE[(position | position >> 9) & FULL]
 
     def step(self, position: int, cell: int, rng: Random | None = None) -> tuple[int, float, bool]:
         """The position as the other player finds it, 1 for three in a row, and whether the game is over.
@@ -40,7 +40,7 @@ class TicTacToeRules:
         if not 0 <= cell < 9 or (mine | other) >> cell & 1:
             raise ValueError(f"TicTacToe: cell {cell} is taken; free are {self.actions(position)}")
         mine |= 1 << cell
-        won = _WON[mine]
+        won = WON[mine]
         return other | mine << 9, float(won), won or mine | other == FULL
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lit_rl.batch import Observation
-from lit_rl.planning.search import Array, Search, SearchTree, World
+from lit_rl.planning.search import Array, Search, SearchTree, World, without_garbage_collection
 from lit_rl.planning.search_model import Evaluate
 from lit_rl.planning.tree_search import TreeSearch
 from lit_rl.policies.policy import Act, Policy
@@ -73,17 +73,18 @@ class SearchPolicy(Policy):
 
     def act(self, obs: Any, state: np.ndarray, rng: np.random.Generator, explore: bool = True) -> Act:
         """See :meth:`Policy.act`."""
-        rows = split(obs)
-        trees = [self.begin(row, memory) for row, memory in zip(rows, state, strict=True)]
-        seeds = rng.integers(2**63, size=len(rows)).tolist() if explore else [self._seed(row) for row in rows]
-        random = [Random(seed) for seed in seeds]
-        self.think(trees, random, explore)
-        chosen = [self.choose(tree, draws, explore) for tree, draws in zip(trees, random, strict=True)]
-        memory = np.zeros_like(state)
-        if self.reuse:
-            for tree, (move, _), row in zip(trees, chosen, memory, strict=True):
-                tree.write(move, self.world, row)
-        action, log_prob = zip(*chosen, strict=True)
+        with without_garbage_collection():
+            rows = split(obs)
+            trees = [self.begin(row, memory) for row, memory in zip(rows, state, strict=True)]
+            seeds = rng.integers(2**63, size=len(rows)).tolist() if explore else [self._seed(row) for row in rows]
+            random = [Random(seed) for seed in seeds]
+            self.think(trees, random, explore)
+            chosen = [self.choose(tree, draws, explore) for tree, draws in zip(trees, random, strict=True)]
+            memory = np.zeros_like(state)
+            if self.reuse:
+                for tree, (move, _), row in zip(trees, chosen, memory, strict=True):
+                    tree.write(move, self.world, row)
+            action, log_prob = zip(*chosen, strict=True)
         return Act(np.array(action), np.array(log_prob, np.float32), memory)
 
 

@@ -14,6 +14,7 @@ from lit_rl.planning.tree_search import Tree, TreeSearch
 from lit_rl.planning.worlds import world_of
 from lit_rl.planning.worlds.cart_pole import CartPoleWorld
 from lit_rl.planning.worlds.tic_tac_toe import TicTacToeWorld
+from tests.envs.test_tic_tac_toe import positions
 
 GAME = "lit_rl.envs.tic_tac_toe:lit_rl/TicTacToe-v0"
 
@@ -37,12 +38,14 @@ def test_cart_pole_moves_as_gymnasium_has_it():
     assert not here.same((0.0, 0.0, 0.0, 0.0), (0.0, 0.0, 1e-3, 0.0))
 
 
-def test_its_fast_rollouts_are_the_plain_ones():
-    here, rng = CartPoleWorld(), Random(0)
-    for seed in range(200):
-        state = tuple(rng.uniform(-0.1, 0.1) for _ in range(4))
-        fast, plain = here.rollout(30, 0.97), random_rollout(here, 30, 0.97)
-        assert fast(state, Random(seed)) == plain(state, Random(seed))
+def test_fast_rollouts_are_the_plain_ones():
+    rng = Random(0)
+    games = sorted(positions())[::40]
+    pushed = [tuple(rng.uniform(-0.1, 0.1) for _ in range(4)) for _ in range(100)]
+    for here, states in ((CartPoleWorld(), pushed), (TicTacToeWorld(), games)):
+        for seed, state in enumerate(states):
+            fast, plain = here.rollout(7, 0.9), random_rollout(here, 7, 0.9, here.two_players)
+            assert fast(state, Random(seed)) == pytest.approx(plain(state, Random(seed)), abs=1e-12)
 
 
 def test_boards_are_read_and_shown():
