@@ -20,8 +20,9 @@ WIDTH, ROW, MARGIN = 900, 90, 30  # pixels
 class SearchPictures(Callback):
     """After a validation: ``search/tree``, the search before an episode's first move.
 
-    A line is an action, as thick as it was visited, its number beside it; a dot is where it leads, blue little and
-    yellow much of what the tree has found, as whoever chose the action sees it. The most visited branches are shown.
+    A line is an action, as thick as it was visited; a dot is where it leads, from blue, little, to yellow, much, as
+    whoever moves at the root sees it. Beside it stand the action, its visits, and its Q for whoever takes it. The most
+    visited branches are shown.
     The episode has an environment and random streams of its own: training does not notice.
 
     Args:
