@@ -107,6 +107,7 @@ RECIPES = {
     "CMAES": "lit_rl.planning.shooting",
     "MPPI": "lit_rl.planning.mppi",
     "GradientShooting": "lit_rl.planning.gradient_shooting",
+    "Collocation": "lit_rl.planning.collocation",
     "ILQR": "lit_rl.planning.ilqr",
     "DDP": "lit_rl.planning.ddp",
     "SamplingMaximizer": "lit_rl.planning.maximize",
@@ -223,6 +224,7 @@ if TYPE_CHECKING:
     from lit_rl.nn.table import StateFeatures as StateFeatures
     from lit_rl.nn.table import Table as Table
     from lit_rl.optimizer import Optimizer as Optimizer
+    from lit_rl.planning.collocation import Collocation as Collocation
     from lit_rl.planning.gradient_shooting import GradientShooting as GradientShooting
     from lit_rl.planning.maximize import CEMMaximizer as CEMMaximizer
     from lit_rl.planning.maximize import CMAESMaximizer as CMAESMaximizer

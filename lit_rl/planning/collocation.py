@@ -23,7 +23,8 @@ from torch import Tensor
 
 from lit_rl.planning.derivatives import Expansion, convex, dynamics_hessian, expand
 from lit_rl.planning.lqr import LinearQuadratic, follow, lqr
-from lit_rl.planning.trajectory import ControlProblem, refuse_below
+from lit_rl.planning.planner import Memory, Planner
+from lit_rl.planning.trajectory import ControlProblem, refuse_below, rollout
 
 
 class Transcription(NamedTuple):
@@ -46,8 +47,8 @@ def defects(
 
 
 @dataclass(frozen=True)
-class Collocation:
-    """Sequential quadratic programming on (1).
+class Collocation(Planner):
+    """Sequential quadratic programming on (1). As a planner it begins from where the last plan leads.
 
     Args:
         iterations: Newton steps at most.
@@ -65,6 +66,13 @@ class Collocation:
         refuse_below(self, {"iterations": 1, "tolerance": 0.0, "halvings": 0})
         if not 0 < self.armijo < 1:
             raise ValueError(f"Collocation.armijo is {self.armijo}; it must lie in (0, 1)")
+
+    def search(
+        self, problem: ControlProblem, state: Float[Tensor, "B S"], memory: Memory, generator: torch.Generator | None
+    ) -> tuple[Float[Tensor, "B H A"], Float[Tensor, "B K H A"]]:
+        """See :meth:`Planner.search`."""
+        states = rollout(problem.dynamics, state, memory.actions)
+        return self.solve(problem, state, states, memory.actions).actions, memory.kept
 
     @torch.no_grad()
     def solve(

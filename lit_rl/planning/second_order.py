@@ -20,10 +20,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lit_rl.planning.box_qp import box_qp
-from lit_rl.planning.cem import colour
 from lit_rl.planning.derivatives import Expansion
 from lit_rl.planning.lqr import backup, policy_backup
-from lit_rl.planning.planner import Memory, Planner, clip, standard_normal
+from lit_rl.planning.planner import Memory, Planner, clip, colour, standard_normal
 from lit_rl.planning.trajectory import ControlProblem, refuse_below, rollout
 
 

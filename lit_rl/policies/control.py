@@ -13,7 +13,9 @@ from gymnasium import spaces
 from torch import Tensor
 
 from lit_rl.batch import Observation
+from lit_rl.planning.lqr import StationaryPolicy
 from lit_rl.planning.planner import Memory, Plan, Planner
+from lit_rl.planning.regulator import CostToGo
 from lit_rl.planning.second_order import SecondOrder
 from lit_rl.planning.systems.system import System
 from lit_rl.planning.task import Controlled
@@ -67,6 +69,10 @@ class ControlPolicy(Policy):
         """The actions [N, H, A] that memories [N, ·] have in mind from now on; None of a policy without a plan."""
         return None
 
+    @abstractmethod
+    def cost_to_go(self, state: Tensor) -> Tensor:
+        """What is still to be paid from states [N, S], as far as is looked ahead, [N]."""
+
 
 class FeedbackPolicy(ControlPolicy):
     """u = K(x − x*): one matrix for all times.
@@ -74,16 +80,17 @@ class FeedbackPolicy(ControlPolicy):
     Args:
         controlled: see :class:`ControlPolicy`.
         action_space: likewise.
-        gain: K [A, S].
+        solved: K [A, S] and P [S, S].
     """
 
     gain: Tensor
+    riccati: Tensor
     goal: Tensor
 
-    def __init__(self, controlled: Controlled, action_space: gymnasium.Space, gain: Tensor) -> None:
+    def __init__(self, controlled: Controlled, action_space: gymnasium.Space, solved: StationaryPolicy) -> None:
         super().__init__(controlled, action_space)
-        self.register_buffer("gain", gain)
-        self.register_buffer("goal", controlled.goal)
+        for name, part in (("gain", solved.gain), ("riccati", solved.riccati), ("goal", controlled.goal)):
+            self.register_buffer(name, part)
 
     def act(self, obs: Any, state: Array, rng: np.random.Generator, explore: bool = True) -> Act:
         """See :meth:`Policy.act`; there is nothing to explore."""
@@ -97,6 +104,10 @@ class FeedbackPolicy(ControlPolicy):
         away = self.system.wrapped(self.system.state_of(obs.to(self.gain)) - self.goal)
         action = self.to_env(self.system.clip(away @ self.gain.mT))
         return action if self.discrete else action.to(obs.dtype)
+
+    def cost_to_go(self, state: Tensor) -> Tensor:
+        """(x − x*)ᵀP(x − x*)."""
+        return CostToGo(self.system, self.riccati, self.goal)(state)
 
 
 class PlanningPolicy(ControlPolicy):
@@ -163,6 +174,11 @@ class RecedingHorizonPolicy(PlanningPolicy):
         """See :meth:`ControlPolicy.planned`."""
         return self._remembered(torch.from_numpy(np.array(state))).actions
 
+    def cost_to_go(self, state: Tensor) -> Tensor:
+        """The cost of a plan from a fresh start."""
+        memory = torch.zeros(len(state), self.state_size)
+        return self.problem.total(state, self.plan(state, memory, torch.Generator().manual_seed(0)).actions)
+
 
 class TrajectoryPolicy(PlanningPolicy):
     """Follows a trajectory by its own feedback: u = û_t + K_t(x − x̂_t), clipped; a new one now and then.
@@ -216,3 +232,8 @@ class TrajectoryPolicy(PlanningPolicy):
     def planned(self, state: Array) -> Tensor:
         """See :meth:`ControlPolicy.planned`; without the feedback."""
         return self._rest(torch.from_numpy(np.array(state)))
+
+    def cost_to_go(self, state: Tensor) -> Tensor:
+        """The cost of a trajectory planned from a fresh start."""
+        fresh = self.planner.fresh(self.problem, len(state)).actions
+        return self.planner.best(self.problem, state, fresh, torch.Generator().manual_seed(0)).cost

@@ -10,8 +10,6 @@ Differs  The horizon is infinite. Optimal where f is linear, c quadratic and no 
          is taken: in CartPole, u's sign.
 """
 
-from torch import Tensor
-
 from lit_rl.algorithms.control.control_agent import ControlAgent
 from lit_rl.data.episodes import Episodes
 from lit_rl.data.rollouts import Rollouts
@@ -34,8 +32,6 @@ class LQR(ControlAgent):
 
     action_spaces = ("Box", "Discrete")
     policy: FeedbackPolicy
-    riccati: Tensor
-    """P [S, S]."""
 
     def __init__(
         self,
@@ -48,5 +44,4 @@ class LQR(ControlAgent):
         super().__init__(env, data, task, gamma, evaluation)
         _, problem, goal = self.controlled
         solved = regulate(problem.dynamics, problem.cost, goal, len(problem.low), gamma)
-        self.register_buffer("riccati", solved.riccati)
-        self.policy = FeedbackPolicy(self.controlled, self.env.action_space, solved.gain)
+        self.policy = FeedbackPolicy(self.controlled, self.env.action_space, solved)
