@@ -16,7 +16,7 @@ from lit_rl.policies.control import ControlPolicy
 
 Array = np.ndarray
 WIDTH, HEIGHT, MARGIN = 480, 110, 8  # pixels of one panel
-EXECUTED, PLANNED, GREY = (40, 90, 170), (230, 130, 40), (200, 200, 200)
+EXECUTED, PLANNED, GREY = (40, 90, 170), (240, 170, 100), (200, 200, 200)
 
 
 class PlanPictures(Callback):
@@ -95,9 +95,9 @@ def trajectory_picture(states: Array, plan: Array | None, names: tuple[str, ...]
         across = (WIDTH - 2 * MARGIN) / max(last, 1)
         zero = top + high * scale
         draw.line((MARGIN, zero, WIDTH - MARGIN, zero), fill=GREY)
-        for colour, first, values in reversed(lines):
+        for colour, first, values in reversed(lines):  # the plan below: where it came true it is an edge
             points = [(MARGIN + (first + t) * across, top + (high - y) * scale) for t, y in enumerate(values)]
-            draw.line(points, fill=colour, width=2)
+            draw.line(points, fill=colour, width=5 if colour == PLANNED else 2)
         draw.text((MARGIN, panel * HEIGHT), f"{name}  {low:.3g} to {high:.3g}", fill=(90, 90, 90))
     return np.asarray(image)
 

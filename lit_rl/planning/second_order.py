@@ -181,8 +181,7 @@ class SecondOrder(Planner):
             first = torch.cat([first, guess[row.unsqueeze(-1), cheap]], 1)
         found = self.solve(problem, state.unsqueeze(1).expand(-1, self.starts, -1), first)
         which = found.cost.argmin(-1)
-        *parts, costs = found
-        return Solution(*(part[row, which] for part in parts), costs[:, row, which])
+        return Solution._make([*(part[row, which] for part in found[:-1]), found.costs[:, row, which]])
 
     @torch.no_grad()
     def solve(
