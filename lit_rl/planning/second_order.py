@@ -21,6 +21,7 @@ from torch import Tensor
 
 from lit_rl.planning.box_qp import box_qp
 from lit_rl.planning.derivatives import Expansion
+from lit_rl.planning.line_search import first_good
 from lit_rl.planning.lqr import backup, policy_backup
 from lit_rl.planning.planner import Memory, Planner, clip, colour, standard_normal
 from lit_rl.planning.trajectory import ControlProblem, refuse_below, rollout
@@ -222,18 +223,16 @@ class SecondOrder(Planner):
             done = done & (-promised[0] <= self.tolerance * (1.0 + cost[rows].abs()))
             paths, plans, tried = forward_pass(problem, *near, direction, steps)
             good = (tried - cost[rows] <= self.armijo * promised) & (promised < 0) & usable & ~done
-            which, moves = good.int().argmax(0), good.any(0)
-            kept = torch.arange(len(rows), device=rows.device)[moves]
-            moved = rows[moves]
-            cost = cost.clone()
-            states[moved], actions[moved] = paths[which[kept], kept], plans[which[kept], kept]
-            cost[moved] = tried[which[kept], kept]
+            kept, chosen = first_good(good)
+            moved, cost = rows[kept], cost.clone()
+            states[moved], actions[moved] = paths[chosen, kept], plans[chosen, kept]
+            cost[moved] = tried[chosen, kept]
             taken[moved] += 1
             converged[rows] = done
-            damping[rows] = self._adapt(damping[rows], moves)
+            damping[rows] = self._adapt(damping[rows], good.any(0))
             active[rows] = ~done & (damping[rows] <= 1e10)
             costs.append(cost)
-            if moves.any() or not active[rows].all():
+            if len(kept) or not active[rows].all():
                 model = None
         parts = (states, actions, cost, gain, taken, converged)
         shaped = [part.reshape((*batch, *part.shape[1:])) for part in parts]
