@@ -115,11 +115,18 @@ class PlanningPolicy(ControlPolicy):
 
     A memory is one row of numbers that are all 0 where an episode begins: how many steps it has had, and behind that
     the plan. Plans of all environments that need one are made at once. Where planning draws random numbers, ``rng`` is
-    where they come from; acting greedily they depend on these steps alone: the same episodes get the same plans.
+    where they come from; acting greedily they depend on ``seed`` and these steps alone: the same episodes get the same
+    plans. ``seed`` [] is drawn as a network's first weights are, and saved with them.
     """
 
+    seed: Tensor
+
+    def __init__(self, controlled: Controlled, action_space: gymnasium.Space) -> None:
+        super().__init__(controlled, action_space)
+        self.register_buffer("seed", torch.randint(2**31, ()))
+
     def _generator(self, steps: Array, rng: np.random.Generator, explore: bool) -> torch.Generator:
-        seed = int(rng.integers(2**63)) if explore else int(steps.sum())
+        seed = int(rng.integers(2**63)) if explore else int(self.seed) + int(steps.sum())
         return torch.Generator().manual_seed(seed)
 
     def act(self, obs: Any, state: Array, rng: np.random.Generator, explore: bool = True) -> Act:

@@ -107,6 +107,10 @@ def test_acting_greedily_draws_nothing_and_repeats_itself():
     later = policy.act(obs, blank(policy, 1) + np.eye(1, policy.state_size, dtype=np.float32), rng, explore=False)
     assert not np.array_equal(greedy.action, later.action)  # other numbers in another step
     assert not np.array_equal(greedy.action, policy.act(obs, blank(policy, 1), rng).action)
+    other = pendulum()  # of another seed
+    assert not np.array_equal(greedy.action, other.act(obs, blank(policy, 1), rng, explore=False).action)
+    other.load_state_dict(policy.state_dict())
+    assert np.array_equal(greedy.action, other.act(obs, blank(policy, 1), rng, explore=False).action)
 
 
 def test_a_policy_travels_to_another_process():
