@@ -61,7 +61,7 @@ SMALL = {
     MLP: MLP((8,), "relu"),
     QNetwork: QNetwork(MLP((8,), "relu")),
     Critic: Critic(updates=2),
-    ControlTask: ControlTask(horizon=3),
+    ControlTask: ControlTask(horizon=8),
     CEM: CEM(iterations=1, samples=4, elites=2),
     ILQR: ILQR(iterations=1, starts=2, guesses=2),
     DDP: DDP(iterations=1, starts=2, guesses=2),
@@ -86,7 +86,7 @@ def tiny(name: str, space: str | None = None, num_envs: int = 2, env: Env | None
         if isinstance(small, Regression):
             small = replace(small, method=parameter.default.method)  # an exact one stays exact
         if parameter.name == "replan_every":
-            small = 3
+            small = 8
         if small is not None:
             arguments[parameter.name] = small
     arguments["data"] = replace(arguments["data"], **changes.pop("data", {}))
