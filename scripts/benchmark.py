@@ -23,8 +23,9 @@ from bench.micro import PARTS  # noqa: E402
 from bench.page import page, record, show  # noqa: E402
 from bench.settings import SETTINGS  # noqa: E402
 from bench.training import TASKS  # noqa: E402
+from bench.worlds import WORLDS  # noqa: E402
 
-OTHERS = PARTS | SETTINGS
+OTHERS = PARTS | SETTINGS | WORLDS
 NAMES = [*TASKS, *OTHERS]
 
 

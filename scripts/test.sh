@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/setup.sh test,box2d,mujoco,minatar,video,export,report,cma
+.venv/bin/python -m compileall -q lit_rl tests scripts  # once, not in each of the processes that tests start
 export OMP_NUM_THREADS=1 MPLBACKEND=Agg SDL_VIDEODRIVER=dummy
 
 failed=0

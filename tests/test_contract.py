@@ -1,5 +1,6 @@
 """What every algorithm of the registry keeps, whatever it is: the same checks for each."""
 
+import inspect
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,19 @@ from lit_rl.envs.recipe import Env
 from lit_rl.policies.network import NetworkPolicy
 from tests.tiny import ENVS, PAIRS, AtEnd, differences, everything, tiny, trainer
 
+
+def by_recipe() -> list[Any]:
+    """All agents, of which those whose kind of data another has already are slow: for what the data decides."""
+    seen, marked = set[type](), []
+    for name in sorted(lit_rl.AGENTS):
+        kind = type(inspect.signature(getattr(lit_rl, name)).parameters["data"].default)
+        marked.append(pytest.param(name, marks=[pytest.mark.slow] if kind in seen else []))
+        seen.add(kind)
+    return marked
+
+
 each_agent = pytest.mark.parametrize("name", sorted(lit_rl.AGENTS))
+each_recipe = pytest.mark.parametrize("name", by_recipe())
 # Shapes are checked where each agent learns, once; comparing whole runs needs no second look at them.
 as_users_run = pytest.mark.usefixtures("unchecked")
 each_pair = pytest.mark.parametrize(("name", "space"), PAIRS)
@@ -117,8 +130,18 @@ def test_no_policy_lag(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @as_users_run
 @each_agent
-@pytest.mark.parametrize("num_envs", [1, 3])
-def test_batches_are_bookkeeping(name: str, num_envs: int, tmp_path: Path) -> None:
+def test_batches_are_bookkeeping(name: str, tmp_path: Path) -> None:
+    check_batches(name, 3, tmp_path)
+
+
+@as_users_run
+@each_recipe
+def test_batches_of_one_environment_are_bookkeeping(name: str, tmp_path: Path) -> None:
+    check_batches(name, 1, tmp_path)
+
+
+def check_batches(name: str, num_envs: int, tmp_path: Path) -> None:
+    """Batches of other sizes, the same run."""
     states = []
     for size in (1, 3, 1000):
         seed_everything(3, verbose=False)
@@ -183,7 +206,7 @@ def test_resumes_where_the_last_batch_is_shorter(name: str, tmp_path: Path) -> N
 
 @as_users_run
 @pytest.mark.medium
-@each_agent
+@each_recipe
 def test_resumes_with_environments_in_processes(name: str, tmp_path: Path) -> None:
     check_resume(name, tmp_path, 1, env=replace(tiny(name).env, vectorization="async"))
 
@@ -242,7 +265,7 @@ def test_runs_with_equal_seeds_are_equal_and_others_are_not(name: str, tmp_path:
 
 
 @as_users_run
-@each_agent
+@each_recipe
 def test_a_test_run_leaves_nothing_to_resume(name: str, tmp_path: Path) -> None:
     """Testing a checkpoint and then training is a new training, not the checkpoint's."""
     save, agent = SaveAt(tmp_path, ()), tiny(name)
@@ -264,7 +287,7 @@ def test_another_space_is_refused(name: str) -> None:
 
 
 @as_users_run
-@each_agent
+@each_recipe
 def test_an_agent_with_another_run_s_replay_beside_it(name: str, tmp_path: Path) -> None:
     """Two runs one after the other in one folder: what the second saves is its own, not what it finds."""
     states = []

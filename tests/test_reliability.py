@@ -1,4 +1,4 @@
-"""The quick part of the scorecard, each section in a process of its own; and what the scorecard itself promises."""
+"""The quick part of the scorecard, in two processes; and what the scorecard itself promises."""
 
 import fcntl
 import json
@@ -17,27 +17,28 @@ from scripts.faultcard.system import audited
 
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = [row for row in all_rows() if row.quick]
+HALVES = (("stopping", "environments", "writing", "soak"), ("reading", "training", "configs", "system"))
 
 
 @pytest.fixture(scope="session")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Rows of a section by number, measured once, in whichever process of the tests comes first."""
+    """Rows of a section's half by number, measured once, in whichever process of the tests comes first."""
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent
 
     @cache
-    def section(name: str) -> dict[str, Any]:
-        kept = shared / f"scorecard-{name}.json"
-        with open(shared / f"scorecard-{name}.lock", "w") as lock:
+    def half(number: int) -> dict[str, Any]:
+        kept = shared / f"scorecard-{number}.json"
+        with open(shared / f"scorecard-{number}.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not kept.exists():
-                command = [sys.executable, str(ROOT / "scripts/faults.py"), "--quick", "--section", name]
+                command = [sys.executable, str(ROOT / "scripts/faults.py"), "--quick", "--section", *HALVES[number]]
                 done = subprocess.run([*command, "--json", str(kept)], cwd=ROOT, capture_output=True, text=True)
                 assert kept.exists(), done.stderr
         return json.loads(kept.read_text())
 
-    return section
+    return lambda section: half(next(number for number, half in enumerate(HALVES) if section in half))
 
 
 @pytest.mark.medium

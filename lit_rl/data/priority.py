@@ -31,7 +31,7 @@ class Prioritized:
 
 
 WIDTH = 16  # children of a node
-_BEFORE = np.triu(np.ones((WIDTH, WIDTH)), 1)  # rows times this are sums of all before: a tenth of cumsum's cost
+_BEFORE = np.triu(np.ones((WIDTH, WIDTH + 1)), 1)  # rows times this are sums of all before: half of cumsum's cost
 
 
 class SumTree:
@@ -81,10 +81,11 @@ class SumTree:
         before = self.running[:-1]
         place = before.searchsorted(mass, side="right") - 1
         mass = mass - before[place]
-        first = np.arange(0, len(mass) * WIDTH, WIDTH)
+        first = np.arange(len(mass)) * (WIDTH + 1)
         for level in (self.sums, self.leaves):
-            before = level.take(place, 0) @ _BEFORE  # [B, 16]
-            child = (before <= mass[:, None]).sum(-1) - 1
+            before = level.take(place, 0) @ _BEFORE  # [B, 17]
+            before[:, -1] = np.inf
+            child = (before[:, 1:] > mass[:, None]).argmax(-1)  # the first: twice as quick as counting those before
             mass = mass - before.reshape(-1)[first + child]
             place = place * WIDTH + child
         if not self[place].all():  # rounding has led beyond the last number of a block, or of all
@@ -107,12 +108,17 @@ class Priorities:
         """Newly written flat rows [B]."""
         self.tree.set(rows, self.largest)
 
-    def sample(self, rng: np.random.Generator, count: int, env_steps: int) -> tuple[np.ndarray, Tensor]:
-        """Flat rows [count] with P(i) = pᵢ / Σ p, and weights (n P(i))^−β / max [count]."""
-        index = self.tree.find(rng.random(count) * self.tree.total)
-        probability = self.tree[index] / self.tree.total
-        weight = (len(self.memory) * probability) ** -self.beta(env_steps)
-        return index, torch.from_numpy((weight / weight.max()).astype(np.float32))
+    def sample(self, rng: np.random.Generator, shape: tuple[int, ...], env_steps: int) -> tuple[np.ndarray, Tensor]:
+        """Flat rows [*K, B] with P(i) = pᵢ / Σ p, and weights wᵢ = (n P(i))^−β / max w [*K, B].
+
+        The B rows of a minibatch are drawn one from each of B equal slices of Σ p (appendix B.2.1 of the paper): the
+        same P with less variance, and quicker, since they lie in the memory's order.
+        """
+        place = np.arange(shape[-1]) + rng.random(shape)
+        index = self.tree.find(place.reshape(-1) * (self.tree.total / shape[-1]))
+        priority = self.tree[index]
+        weight = (priority.min() / priority).astype(np.float32) ** np.float32(self.beta(env_steps))
+        return index.reshape(shape), torch.from_numpy(weight.reshape(shape))
 
     @torch.compiler.disable
     def update(self, index: Tensor, td_error: Tensor) -> None:

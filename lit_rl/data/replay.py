@@ -137,8 +137,7 @@ class ReplayExperience(Experience):
         shape = (updates, self.recipe.batch_size)
         if self.priorities is None or updates == 0:
             return self.memory.read(self.memory.uniform(self.rng, shape))
-        index, weight = self.priorities.sample(self.rng, math.prod(shape), int(self._policy.env_steps))
-        return self.memory.read(index.reshape(shape), weight.reshape(shape))
+        return self.memory.read(*self.priorities.sample(self.rng, shape, int(self._policy.env_steps)))
 
     def learnt(self, index: Tensor, td_error: Tensor) -> None:
         """See :meth:`Experience.learnt`."""

@@ -135,7 +135,7 @@ def _by_priority(
     memory: ReplayMemory, priorities: Priorities, rng: np.random.Generator, learn: bool = False
 ) -> Callable[[], None]:
     def call() -> None:
-        index, weight = priorities.sample(rng, 256, 0)
+        index, weight = priorities.sample(rng, (256,), 0)
         memory.read(index, weight)
         if learn:
             priorities.update(torch.from_numpy(index), weight)

@@ -85,3 +85,23 @@ def sb3_sac(seed: int) -> Any:
         seed=seed,
         device="cpu",
     )
+
+
+def sb3_deterministic(name: str, seed: int) -> Any:
+    """DDPG or TD3."""
+    import numpy as np
+    import stable_baselines3
+    from stable_baselines3.common.noise import NormalActionNoise
+
+    return getattr(stable_baselines3, name)(
+        "MlpPolicy",
+        gymnasium.make("Pendulum-v1"),
+        learning_rate=1e-3,
+        buffer_size=100_000,
+        learning_starts=100,
+        batch_size=256,
+        action_noise=NormalActionNoise(np.zeros(1), np.full(1, 0.1)),
+        policy_kwargs={"net_arch": [256, 256]},
+        seed=seed,
+        device="cpu",
+    )

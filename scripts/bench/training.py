@@ -16,8 +16,8 @@ from lightning.pytorch import Callback, seed_everything
 
 from bench import minimal
 from bench.measure import Row, Sample, compare, timed
-from bench.peers import sb3_a2c, sb3_dqn, sb3_ppo, sb3_sac, sb3_trpo
-from lit_rl import A2C, DQN, MLP, PPO, SAC, TRPO, Agent, CriticFit, Env, Fisher, Replay, Rollouts, Trainer
+from bench.peers import sb3_a2c, sb3_deterministic, sb3_dqn, sb3_ppo, sb3_sac, sb3_trpo
+from lit_rl import A2C, DDPG, DQN, MLP, PPO, SAC, TD3, TRPO, Agent, CriticFit, Env, Fisher, Replay, Rollouts, Trainer
 from lit_rl.algorithms.policy_gradient.ppo import ActorCritic
 from lit_rl.optimizer import Optimizer
 
@@ -134,6 +134,15 @@ def sac(steps: int) -> SAC:
     )
 
 
+def deterministic(agent: type[DDPG] | type[TD3], steps: int) -> Agent:
+    return agent(
+        env="Pendulum-v1",
+        data=Replay(100_000, 256, replay_ratio=1.0, warmup=100, steps_per_epoch=min(steps, 1_000)),
+        net=MLP((256, 256), "relu", orthogonal=False),
+        optimizer=Optimizer(lr=1e-3),
+    )
+
+
 def trpo(steps: int) -> TRPO:
     return TRPO(
         env=Env("CartPole-v1", num_envs=2),
@@ -160,6 +169,22 @@ def _dqn_task(every: int, goal: float) -> Task:
             "by hand": lambda steps, seed: minimal.dqn(steps, seed, every),
         },
         {"lit_rl": goal},
+    )
+
+
+def _deterministic_task(agent: type[DDPG] | type[TD3]) -> Task:
+    name = agent.__name__
+    return Task(
+        f"{name}, Pendulum, 256×256, an update every step",
+        200,
+        4_000,
+        5,
+        -900.0,
+        {
+            REFERENCE: lambda steps, seed: train_sb3(lambda seed: sb3_deterministic(name, seed), steps, seed),
+            "lit_rl": lambda steps, seed: train_lit_rl(lambda: deterministic(agent, steps), steps, seed),
+        },
+        {"lit_rl": 1.3},
     )
 
 
@@ -218,6 +243,8 @@ TASKS = {
         },
         {"lit_rl": 1.3},
     ),
+    "ddpg": _deterministic_task(DDPG),
+    "td3": _deterministic_task(TD3),
 }
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)

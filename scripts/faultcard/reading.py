@@ -248,15 +248,15 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
         """Nothing."""
 
 
-@row(21, "files that load with weights_only=True", "n / files", kind="input", quick=1, full=1)
-def plain(folder: Path, _: int) -> Figure:
+@row(21, "files that load with weights_only=True", "n / files", kind="input", quick=1, full=2)
+def plain(folder: Path, thorough: int) -> Figure:
     """Of every algorithm; torch alone reads them."""
     import torch
 
     from lit_rl.callbacks import SaveCheckpoint
 
     outcomes = []
-    for name in runs.algorithms(few=False):
+    for name in runs.algorithms(few=thorough < 2):
         home = folder / name
         saver = SaveCheckpoint(str(home), every_env_steps=32)
         runs.fit(runs.tiny_agent(name), home, 1, None, saver, limit_val_batches=1.0)

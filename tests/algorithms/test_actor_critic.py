@@ -138,7 +138,7 @@ def test_td_settles_on_the_values_of_the_empirical_process() -> None:
     torch.testing.assert_close(made.state_values(torch.arange(2)).detach().double(), expected, atol=1e-3, rtol=1e-3)
 
 
-def test_action_values_settle_on_theirs() -> None:
+def test_action_values_settle_on_theirs(unchecked: None) -> None:
     """(8): with TD targets Q = r + γ Σ P̂ Σ π Q of the current policy."""
     made, data = tabular(Critic("td", updates=1500, action_value=True)), m2_rollout()
     for minibatch in made.minibatches(data):

@@ -24,11 +24,11 @@ def test_it_minimises_the_ratio_of_its_posterior(target, randomised):
     delta, gain = optimum.maximum - agent.policy.mean(counts, total), agent.policy.gain(optimum, counts, total)
     assert (delta > 0).all() and (gain > 0).all()
     rng = np.random.default_rng(0)
-    act = agent.policy.act(np.zeros(4000, np.int64), np.zeros((4000, 0), np.float32), rng)
-    often = np.bincount(act.action, minlength=3) / 4000
+    act = agent.policy.act(np.zeros(1500, np.int64), np.zeros((1500, 0), np.float32), rng)
+    often = np.bincount(act.action, minlength=3) / 1500
     simplex = np.eye(3) if not randomised else np.random.default_rng(1).dirichlet(np.full(3, 0.3), 20_000)
     ratios = (simplex @ delta) ** 2 / (simplex @ gain)
-    assert bandits.information_ratio(delta, gain, often) <= ratios.min() * 1.02
+    assert bandits.information_ratio(delta, gain, often) <= ratios.min() * 1.05
     assert np.exp(act.log_prob[0]) == pytest.approx(often[act.action[0]], abs=0.05)
 
 

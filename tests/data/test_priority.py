@@ -62,7 +62,7 @@ def prepared(alpha: float = 0.6, beta=0.4) -> tuple[Priorities, ReplayMemory, np
 @pytest.mark.parametrize("alpha", [0.0, 0.6, 1.0])
 def test_rows_come_up_in_proportion_to_their_priority(alpha: float) -> None:
     priorities, _, probability = prepared(alpha)
-    index, _ = priorities.sample(np.random.default_rng(0), 50_000, 0)
+    index = priorities.sample(np.random.default_rng(0), (10_000, 5), 0)[0].reshape(-1)
     assert index.max() < 12, "a row that was never written"
     counts = np.bincount(index, minlength=12)
     assert chisquare(counts, 50_000 * probability).pvalue > 1e-3
@@ -70,11 +70,18 @@ def test_rows_come_up_in_proportion_to_their_priority(alpha: float) -> None:
     assert np.abs(counts - reference).max() < 5 * np.sqrt(2 * reference.max())
 
 
+def test_a_minibatch_takes_one_row_of_each_slice() -> None:
+    """So a row comes up as often as its share of the minibatch says, to less than one and one at either end."""
+    priorities, _, probability = prepared()
+    for index in priorities.sample(np.random.default_rng(0), (20, 64), 0)[0]:
+        assert np.abs(np.bincount(index, minlength=12) - 64 * probability).max() < 2
+
+
 def test_weights_undo_the_bias() -> None:
     """w = (n P(i))^−β / max: with β = 1 the weighted mean over draws is the plain mean up to that factor."""
     priorities, memory, probability = prepared(beta=Linear(0.4, 1.0, 100))
     for env_steps, beta in ((0, 0.4), (50, 0.7), (100, 1.0)):
-        index, weight = priorities.sample(np.random.default_rng(0), 20_000, env_steps)
+        index, weight = priorities.sample(np.random.default_rng(0), (20_000,), env_steps)
         expected = (len(memory) * probability[index]) ** -beta
         np.testing.assert_allclose(weight, expected / expected.max(), rtol=1e-5)
         assert weight.dtype == torch.float32
@@ -102,7 +109,7 @@ def test_restored_priorities_draw_the_same_rows() -> None:
         and (other.tree.top == priorities.tree.top).all()
         and other.largest == priorities.largest
     )
-    one, two = (p.sample(np.random.default_rng(3), 100, 0) for p in (priorities, other))
+    one, two = (p.sample(np.random.default_rng(3), (100,), 0) for p in (priorities, other))
     assert (one[0] == two[0]).all() and torch.equal(one[1], two[1])
 
 

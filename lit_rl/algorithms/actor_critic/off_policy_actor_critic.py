@@ -44,6 +44,7 @@ from lit_rl.optimizer import Optimizer
 from lit_rl.policies.categorical import CategoricalPolicy
 from lit_rl.policies.gaussian import GaussianPolicy
 from lit_rl.policies.network import legal_actions
+from lit_rl.schedules import Scheduled, as_schedule
 
 Correction = Literal["q_trick", "importance", "none"]
 Gradient = Literal["score", "exact", "pathwise"]
@@ -94,7 +95,8 @@ class OffPolicyActorCritic(Agent):
         gradient: estimator of the Q trick's policy gradient; null is ``exact`` or, in a Box, ``pathwise``.
         samples: m, fresh actions per state.
         baseline: leave-one-out mean in (3), which turns Q into an advantage.
-        entropy_weight: c_H, of an entropy bonus in the actor's loss; it is not part of the values.
+        entropy_weight: c_H, of an entropy bonus in the actor's loss, scheduled over env steps; it is not part of the
+            values.
         evaluation: greedy episodes played at each validation.
     """
 
@@ -113,7 +115,7 @@ class OffPolicyActorCritic(Agent):
         gradient: Gradient | None = None,
         samples: int = 1,
         baseline: bool = False,
-        entropy_weight: float = 0.0,
+        entropy_weight: Scheduled = 0.0,
         evaluation: Episodes = Episodes(),
     ) -> None:
         super().__init__(env, data, optimizer, gamma, evaluation)
@@ -130,7 +132,8 @@ class OffPolicyActorCritic(Agent):
         self.require(correction in right, "correction", correction, f"it is one of {', '.join(right)}")
         rule = "the Q trick learns from a Replay, importance weights from a WindowReplay"
         self.require(right[correction], "data", type(data).__name__, rule)
-        self.tau, self.samples, self.baseline, self.entropy_weight = tau, samples, baseline, entropy_weight
+        self.tau, self.samples, self.baseline = tau, samples, baseline
+        self.entropy_weight = as_schedule(entropy_weight)
         self.policy = self._policy(net)
         self.critic = self._critic(net)
         if correction == "q_trick":
@@ -178,8 +181,8 @@ class OffPolicyActorCritic(Agent):
         else:
             losses, entropy = self.value_losses(*as_window(batch))
         self.record(entropy=entropy.detach())
-        if self.entropy_weight:
-            losses["entropy_loss"] = -self.entropy_weight * entropy
+        if weight := self.entropy_weight(self.env_steps):
+            losses["entropy_loss"] = -weight * entropy
         return losses
 
     def critic_loss(self, batch: Transition) -> Tensor:
@@ -245,3 +248,7 @@ class OffPolicyActorCritic(Agent):
         """(6)."""
         if self.correction == "q_trick":
             self.critic_target.follow(self.tau)
+
+    def schedules(self) -> dict[str, float]:
+        """c_H."""
+        return {"entropy_weight": self.entropy_weight(self.env_steps)}
