@@ -48,6 +48,9 @@ class Agent(LightningModule, ABC):
     """Names of the gymnasium spaces it can act in, and observe."""
     observation_spaces: ClassVar[tuple[str, ...]] = ("Box", "Discrete", "MultiDiscrete", "MultiBinary", "Dict")
 
+    learns: ClassVar[bool] = True
+    """Whether training changes how it acts: if not, it can be tested and watched without a checkpoint."""
+
     policy: Policy
     descent: Descent
     """Steps down the loss, while it trains."""

@@ -1,4 +1,7 @@
-"""The commands that need only a checkpoint: validate, test, predict, play, export."""
+"""The commands that need only a checkpoint: validate, test, predict, play, export.
+
+Of an agent that does not learn, such as one that plans with known physics, a config will do.
+"""
 
 import json
 import os
@@ -152,7 +155,9 @@ def export(arguments: list[str]) -> int:
     line, agent = open_agent(
         arguments, "export", {"output": (str | None, None, "folder; by default exported/ in the run's directory")}
     )
-    output = line.config.output or run_directory(Path(line.config.ckpt_path)) / "exported"
+    path = line.config.ckpt_path
+    run = run_directory(Path(path)) if path else Path(line.config.trainer.directory)
+    output = line.config.output or run / "exported"
     try:
         paths = export_policy(agent.policy, agent.env.observation_space, output)
     except ExportError as error:

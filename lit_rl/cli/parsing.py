@@ -132,7 +132,7 @@ def quiet() -> None:
         warnings.filterwarnings("ignore", f".*{text}")
 
 
-def _agent_class(words: Words) -> type | None:
+def _agent_class(words: Words) -> type[Agent] | None:
     """Import the agent that the words name last, so that its short name is known.
 
     Raises:
@@ -140,13 +140,13 @@ def _agent_class(words: Words) -> type | None:
     """
     configs = [word for word in words if isinstance(word, dict)]
     named = [path for config in configs for key, path in class_paths(config) if key == "model.class_path"]
-    found: type | None = None
+    found: type[Agent] | None = None
     for name in named:
         found = _find_agent(name)
     return found
 
 
-def _find_agent(name: str) -> type:
+def _find_agent(name: str) -> type[Agent]:
     short = name.rpartition(".")[2]
     if short in lit_rl.AGENTS and name in (short, f"lit_rl.{short}", f"{lit_rl.AGENTS[short]}.{short}"):
         return getattr(lit_rl, short)

@@ -6,7 +6,7 @@ from typing import Any
 
 from lit_rl.agent import Agent
 from lit_rl.checkpoint import CheckpointError, load_checkpoint, way_out
-from lit_rl.cli.configuration import Words, check_class_path, class_paths, directory_of, expand, take
+from lit_rl.cli.configuration import Words, check_class_path, class_paths, directory_of, expand, names_model, take
 from lit_rl.cli.directory import find_checkpoint
 from lit_rl.cli.parsing import CommandLine, Options
 from lit_rl.cli.refusal import Refusal
@@ -42,6 +42,8 @@ def model_config(checkpoint: dict[str, Any]) -> dict[str, Any]:
 def open_agent(arguments: list[str], command: str, options: Options) -> tuple[CommandLine, Agent]:
     """The agent of ``--ckpt_path`` with its weights; other arguments override what the checkpoint says.
 
+    An agent that does not learn may also be described by the words alone, as for ``fit``.
+
     Raises:
         Refusal: there is no such checkpoint, or the overrides do not fit its weights.
     """
@@ -50,7 +52,7 @@ def open_agent(arguments: list[str], command: str, options: Options) -> tuple[Co
     if "--help" in words or "-h" in words:
         CommandLine(["--help"], command, options)
     if name is None:
-        raise Refusal(f"{command} needs --ckpt_path: {CKPT_PATH}")
+        return _open_untrained(words, command, options)
     path = find_checkpoint(name, directory_of(words))
     checkpoint = read_checkpoint(path)
     overrides: Words = [
@@ -68,6 +70,14 @@ def open_agent(arguments: list[str], command: str, options: Options) -> tuple[Co
     agent.load_state_dict(checkpoint["state_dict"])
     line.config.ckpt_path = str(path)
     return line, agent.eval()
+
+
+def _open_untrained(words: Words, command: str, options: Options) -> tuple[CommandLine, Agent]:
+    if names_model(words):
+        line = CommandLine(words, command, options)
+        if line.agent_class is not None and not line.agent_class.learns:
+            return line, line.agent().eval()
+    raise Refusal(f"{command} needs --ckpt_path: {CKPT_PATH}")
 
 
 def refuse_unless(
