@@ -15,6 +15,7 @@ AGENTS = {
     "AlphaZero": "lit_rl.algorithms.search.alpha_zero",
     "AsyncQ": "lit_rl.algorithms.q_learning.async_q",
     "BatchActorCritic": "lit_rl.algorithms.actor_critic.actor_critic",
+    "DDP": "lit_rl.algorithms.control.ddp",
     "DDPG": "lit_rl.algorithms.actor_critic.ddpg",
     "DoubleDQN": "lit_rl.algorithms.q_learning.double_dqn",
     "DoubleQ": "lit_rl.algorithms.q_learning.double_q",
@@ -24,11 +25,14 @@ AGENTS = {
     "FittedQ": "lit_rl.algorithms.q_learning.fitted_q",
     "FittedValueIteration": "lit_rl.algorithms.dynamic_programming.fitted_value_iteration",
     "IDS": "lit_rl.algorithms.bandits.ids",
+    "ILQR": "lit_rl.algorithms.control.ilqr",
     "KLPPO": "lit_rl.algorithms.policy_gradient.kl_ppo",
+    "LQR": "lit_rl.algorithms.control.lqr",
     "MacroQ": "lit_rl.algorithms.q_learning.macro_q",
     "MaxEntIRL": "lit_rl.algorithms.inverse.maxent_irl",
     "MaxMargin": "lit_rl.algorithms.inverse.max_margin",
     "MCTS": "lit_rl.algorithms.search.mcts",
+    "MPC": "lit_rl.algorithms.control.mpc",
     "NAF": "lit_rl.algorithms.q_learning.naf",
     "NPG": "lit_rl.algorithms.policy_gradient.npg",
     "NStepDQN": "lit_rl.algorithms.q_learning.n_step_dqn",
@@ -97,6 +101,23 @@ RECIPES = {
     "UCT": "lit_rl.planning.tree_rules",
     "PUCT": "lit_rl.planning.tree_rules",
     "Widening": "lit_rl.planning.tree_rules",
+    "ControlTask": "lit_rl.planning.task",
+    "QuadraticCost": "lit_rl.planning.systems.system",
+    "Acrobot": "lit_rl.planning.systems.acrobot",
+    "Car": "lit_rl.planning.systems.car",
+    "CartPole": "lit_rl.planning.systems.cart_pole",
+    "DoubleIntegrator": "lit_rl.planning.systems.double_integrator",
+    "Pendulum": "lit_rl.planning.systems.pendulum",
+    "PlanarQuadrotor": "lit_rl.planning.systems.quadrotor",
+    "RandomShooting": "lit_rl.planning.shooting",
+    "CEM": "lit_rl.planning.shooting",
+    "ICEM": "lit_rl.planning.shooting",
+    "CMAES": "lit_rl.planning.shooting",
+    "MPPI": "lit_rl.planning.mppi",
+    "GradientShooting": "lit_rl.planning.gradient_shooting",
+    "Collocation": "lit_rl.planning.collocation",
+    "ILQR": "lit_rl.planning.ilqr",
+    "DDP": "lit_rl.planning.ddp",
     "SamplingMaximizer": "lit_rl.planning.maximize",
     "CEMMaximizer": "lit_rl.planning.maximize",
     "CMAESMaximizer": "lit_rl.planning.maximize",
@@ -111,11 +132,12 @@ RECIPES = {
     "Linear": "lit_rl.schedules",
     "Exponential": "lit_rl.schedules",
 }
-"""Frozen descriptions of parts, by public name: what an agent's arguments may be."""
+"""Frozen descriptions of parts, by public name: what an agent's arguments may be. ILQR and DDP are planners here; the
+agents around them are ``lit_rl.ILQR`` and ``lit_rl.DDP``."""
 
 _HOMES = (
-    AGENTS
-    | RECIPES
+    RECIPES
+    | AGENTS
     | {
         "Agent": "lit_rl.agent",
         "Trainer": "lit_rl.trainer",
@@ -140,6 +162,10 @@ if TYPE_CHECKING:
     from lit_rl.algorithms.bandits.ids import IDS as IDS
     from lit_rl.algorithms.bandits.thompson import ThompsonSampling as ThompsonSampling
     from lit_rl.algorithms.bandits.ucb import UCB1 as UCB1
+    from lit_rl.algorithms.control.ddp import DDP as DDP
+    from lit_rl.algorithms.control.ilqr import ILQR as ILQR
+    from lit_rl.algorithms.control.lqr import LQR as LQR
+    from lit_rl.algorithms.control.mpc import MPC as MPC
     from lit_rl.algorithms.dynamic_programming.fitted_value_iteration import (
         FittedValueIteration as FittedValueIteration,
     )
@@ -210,6 +236,8 @@ if TYPE_CHECKING:
     from lit_rl.nn.table import Table as Table
     from lit_rl.optimizer import Optimizer as Optimizer
     from lit_rl.planning.graph_search import GraphSearch as GraphSearch
+    from lit_rl.planning.collocation import Collocation as Collocation
+    from lit_rl.planning.gradient_shooting import GradientShooting as GradientShooting
     from lit_rl.planning.maximize import CEMMaximizer as CEMMaximizer
     from lit_rl.planning.maximize import CMAESMaximizer as CMAESMaximizer
     from lit_rl.planning.maximize import GradientMaximizer as GradientMaximizer
@@ -218,6 +246,19 @@ if TYPE_CHECKING:
     from lit_rl.planning.tree_rules import UCT as UCT
     from lit_rl.planning.tree_rules import Widening as Widening
     from lit_rl.planning.tree_search import TreeSearch as TreeSearch
+    from lit_rl.planning.mppi import MPPI as MPPI
+    from lit_rl.planning.shooting import CEM as CEM
+    from lit_rl.planning.shooting import CMAES as CMAES
+    from lit_rl.planning.shooting import ICEM as ICEM
+    from lit_rl.planning.shooting import RandomShooting as RandomShooting
+    from lit_rl.planning.systems.acrobot import Acrobot as Acrobot
+    from lit_rl.planning.systems.car import Car as Car
+    from lit_rl.planning.systems.cart_pole import CartPole as CartPole
+    from lit_rl.planning.systems.double_integrator import DoubleIntegrator as DoubleIntegrator
+    from lit_rl.planning.systems.pendulum import Pendulum as Pendulum
+    from lit_rl.planning.systems.quadrotor import PlanarQuadrotor as PlanarQuadrotor
+    from lit_rl.planning.systems.system import QuadraticCost as QuadraticCost
+    from lit_rl.planning.task import ControlTask as ControlTask
     from lit_rl.policies.actor_critic import ActorCritic as ActorCritic
     from lit_rl.policies.bandit import Belief as Belief
     from lit_rl.policies.exploration import Boltzmann as Boltzmann

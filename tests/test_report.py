@@ -268,6 +268,15 @@ def test_only_render_from_partial_results(tmp_path: Path, monkeypatch: pytest.Mo
     assert report.main([*options, "nobody"]) == 2
 
 
+def test_the_regret_of_exact_control_is_none():
+    from lit_rl import LQR
+
+    agent = LQR("lit_rl.envs.double_integrator:lit_rl/DoubleIntegrator-v0")
+    assert abs(regret.regret_of_agent(agent)) < 1e-4
+    agent.policy.gain *= 0.8
+    assert regret.regret_of_agent(agent) > 0.01
+
+
 def test_regret_is_optimum_minus_return_on_the_same_starts(tmp_path: Path):
     from lit_rl import SAC
     from lit_rl.data.episodes import Episodes
@@ -278,7 +287,7 @@ def test_regret_is_optimum_minus_return_on_the_same_starts(tmp_path: Path):
     expected = (pendulum_optimum(torch.stack([torch.atan2(sin, cos), speed], 1)) - played.returns).mean()
     assert len(played.returns) >= 20
     assert regret.regret_of_agent(agent) == pytest.approx(float(expected))
-    with pytest.raises(ValueError, match="plain Pendulum-v1 only"):
+    with pytest.raises(ValueError, match="plain Pendulum-v1 and"):
         regret.regret_of_agent(SAC(env="MountainCarContinuous-v0"))
 
 

@@ -29,6 +29,10 @@ from lit_rl.envs.recipe import Env
 from lit_rl.nn.body import MLP, Recurrent
 from lit_rl.nn.q_network import QNetwork
 from lit_rl.nn.regression import Regression
+from lit_rl.planning.ddp import DDP
+from lit_rl.planning.ilqr import ILQR
+from lit_rl.planning.shooting import CEM
+from lit_rl.planning.task import ControlTask
 from lit_rl.policies.actor_critic import ActorCritic
 from lit_rl.resume import random_state
 
@@ -59,6 +63,10 @@ SMALL = {
     MLP: MLP((8,), "relu"),
     QNetwork: QNetwork(MLP((8,), "relu")),
     Critic: Critic(updates=2),
+    ControlTask: ControlTask(horizon=8),
+    CEM: CEM(iterations=1, samples=4, elites=2),
+    ILQR: ILQR(iterations=1, starts=2, guesses=2),
+    DDP: DDP(iterations=1, starts=2, guesses=2),
     Episodes: Episodes(2, max_steps=20),
 }
 TABULAR = "lit_rl.envs.finite_mdp:lit_rl/Grid-v0"  # for agents that observe states by number
@@ -84,6 +92,8 @@ def tiny(name: str, space: str | None = None, num_envs: int = 2, env: Env | None
             small = replace(small, method=parameter.default.method)  # an exact one stays exact
         if parameter.name == "simulations":
             small = 4
+        if parameter.name == "replan_every":
+            small = 8
         if small is not None:
             arguments[parameter.name] = small
     arguments["data"] = replace(arguments["data"], **changes.pop("data", {}))

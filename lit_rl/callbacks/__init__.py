@@ -1,6 +1,7 @@
 """What happens around training: saving, stopping, watching. In every hook ``pl_module`` is an :class:`lit_rl.Agent`."""
 
 from lit_rl.callbacks.config_text import ConfigText
+from lit_rl.callbacks.plans import PlanPictures
 from lit_rl.callbacks.progress import EnvStepProgress
 from lit_rl.callbacks.ranks import WatchRanks
 from lit_rl.callbacks.saving import SaveCheckpoint
@@ -13,6 +14,7 @@ __all__ = [
     "ConfigText",
     "EnvStepProgress",
     "EvaluationVideo",
+    "PlanPictures",
     "SaveCheckpoint",
     "SearchPictures",
     "StopOnSignal",

@@ -156,7 +156,8 @@ def export(arguments: list[str]) -> int:
         arguments, "export", {"output": (str | None, None, "folder; by default exported/ in the run's directory")}
     )
     path = line.config.ckpt_path
-    output = line.config.output or (run_directory(Path(path)) if path else line.config.trainer.directory) / "exported"
+    run = run_directory(Path(path)) if path else Path(line.config.trainer.directory)
+    output = line.config.output or run / "exported"
     try:
         paths = export_policy(agent.policy, agent.env.observation_space, output)
     except ExportError as error:

@@ -100,22 +100,3 @@ def cross_entropy(
     if best is None:
         raise ValueError("cross_entropy: no iterations; give normals for at least one")
     return Fit(mean.squeeze(1), spread.squeeze(1), kept, best)
-
-
-def colour(normals: Float[Tensor, "*B H A"], exponent: float) -> Float[Tensor, "*B H A"]:
-    """White noise made to have a spectrum ∝ f^(−``exponent``) along H, each number still N(0, 1).
-
-    0 leaves it white, 2 is a random walk's: the larger, the longer a direction is kept. The lowest frequency 0 gets
-    the weight of the next one (Timmer & König 1995; Pinneri et al. 2020).
-    """
-    horizon = normals.shape[-2]
-    if exponent == 0.0 or horizon == 1:
-        return normals
-    frequency = torch.fft.rfftfreq(horizon, dtype=normals.dtype, device=normals.device).clamp(min=1.0 / horizon)
-    weight = frequency ** (-exponent / 2)
-    twice = torch.full_like(weight, 2.0)  # every frequency but 0 and, for even H, the last one stands for two
-    twice[0] = 1.0
-    if horizon % 2 == 0:
-        twice[-1] = 1.0
-    weight = weight / ((twice * weight.square()).sum() / horizon).sqrt()
-    return torch.fft.irfft(torch.fft.rfft(normals, dim=-2) * weight[:, None], n=horizon, dim=-2)

@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lit_rl.planning.cem import Maximum, Value, better_of
+from lit_rl.planning.trajectory import centre_of, half_width_of
 
 _WORST = 1e300
 
@@ -60,8 +61,7 @@ def cma_es(
         enough: stops before the last generation.
     """
     bounded = low.isfinite() & high.isfinite()
-    centre = torch.where(bounded, (low + high) / 2, torch.zeros_like(low))
-    half = torch.where(bounded, (high - low) / 2, torch.ones_like(low))
+    centre, half = centre_of(low, high), half_width_of(low, high)
     limits = None
     if bounded.any():
         idle = [True] * (normals.shape[-1] - len(low))

@@ -22,8 +22,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lit_rl.planning.derivatives import Expansion, convex, dynamics_hessian, expand
+from lit_rl.planning.line_search import first_good
 from lit_rl.planning.lqr import LinearQuadratic, follow, lqr
-from lit_rl.planning.trajectory import ControlProblem, refuse_below
+from lit_rl.planning.planner import Memory, Planner
+from lit_rl.planning.trajectory import ControlProblem, refuse_below, rollout
 
 
 class Transcription(NamedTuple):
@@ -46,8 +48,8 @@ def defects(
 
 
 @dataclass(frozen=True)
-class Collocation:
-    """Sequential quadratic programming on (1).
+class Collocation(Planner):
+    """Sequential quadratic programming on (1). As a planner it begins from where the last plan leads.
 
     Args:
         iterations: Newton steps at most.
@@ -65,6 +67,13 @@ class Collocation:
         refuse_below(self, {"iterations": 1, "tolerance": 0.0, "halvings": 0})
         if not 0 < self.armijo < 1:
             raise ValueError(f"Collocation.armijo is {self.armijo}; it must lie in (0, 1)")
+
+    def search(
+        self, problem: ControlProblem, state: Float[Tensor, "B S"], memory: Memory, generator: torch.Generator | None
+    ) -> tuple[Float[Tensor, "B H A"], Float[Tensor, "B K H A"]]:
+        """See :meth:`Planner.search`."""
+        states = rollout(problem.dynamics, state, memory.actions)
+        return self.solve(problem, state, states, memory.actions).actions, memory.kept
 
     @torch.no_grad()
     def solve(
@@ -114,15 +123,14 @@ class Collocation:
             merit = problem.trajectory_cost(paths, plans)
             merit = merit + penalty[rows] * defects(problem, paths, plans).abs().sum((-2, -1))
             good = (merit <= cost + penalty[rows] * total + self.armijo * steps * promised) & ~settled  # (4)
-            moves, which = good.any(0), good.int().argmax(0)
-            kept = moves.nonzero().squeeze(-1)
-            moved, chosen = rows[kept], which[kept]
+            kept, chosen = first_good(good)
+            moved = rows[kept]
             states[moved], actions[moved] = paths[chosen, kept], plans[chosen, kept]
             share = steps[chosen, 0][:, None, None]
             multipliers[moved] = torch.lerp(multipliers[moved], after[kept], share)
             multipliers[rows[settled]] = after[settled]
             taken[moved] += 1
-            converged[rows], active[rows] = settled, moves
+            converged[rows], active[rows] = settled, good.any(0)
         found = (states, actions, multipliers, problem.trajectory_cost(states, actions))
         parts = (*found, defects(problem, states, actions).abs().amax((-2, -1)), taken, converged)
         return Transcription(*(part.reshape((*batch, *part.shape[1:])) for part in parts))

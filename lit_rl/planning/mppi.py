@@ -15,8 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lit_rl.planning.cem import colour
-from lit_rl.planning.planner import Memory, Planner, clip, objective, standard_normal
+from lit_rl.planning.planner import Memory, Planner, clip, colour, objective, standard_normal
 from lit_rl.planning.trajectory import ControlProblem, refuse_below
 
 

@@ -20,10 +20,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lit_rl.planning.box_qp import box_qp
-from lit_rl.planning.cem import colour
 from lit_rl.planning.derivatives import Expansion
+from lit_rl.planning.line_search import first_good
 from lit_rl.planning.lqr import backup, policy_backup
-from lit_rl.planning.planner import Memory, Planner, clip, standard_normal
+from lit_rl.planning.planner import Memory, Planner, clip, colour, standard_normal
 from lit_rl.planning.trajectory import ControlProblem, refuse_below, rollout
 
 
@@ -127,9 +127,10 @@ class SecondOrder(Planner):
     Args:
         iterations: attempts at a step, at most.
         tolerance: done when the quadratic model promises less than this share of 1 + |J|.
-        starts: how many first plans are tried for each problem; the cheapest result counts. It helps against local
-            minima.
-        deviation: of the further ones from the first, Gaussian random walks, in halves of the box's width.
+        starts: how many first plans are descended from for each problem; the cheapest result counts. It helps against
+            local minima.
+        guesses: Gaussian random walks around the last plan, of which the cheapest become the further first plans.
+        deviation: of these walks, in halves of the box's width.
         halvings: the smallest α tried is ½ to this power.
         armijo: c₁, the share of the promised descent that a step must keep.
         damping: the smallest μ above 0; it moves in factors of 10, and 1e10 gives up.
@@ -138,13 +139,15 @@ class SecondOrder(Planner):
     iterations: int = 100
     tolerance: float = 1e-9
     starts: int = 1
+    guesses: int = 500
     deviation: float = 1.0
     halvings: int = 10
     armijo: float = 1e-4
     damping: float = 1e-6
 
     def __post_init__(self) -> None:
-        refuse_below(self, {"iterations": 1, "tolerance": 0.0, "starts": 1, "deviation": 0.0, "halvings": 0})
+        counts = {"iterations": 1, "starts": 1, "guesses": self.starts - 1, "halvings": 0}
+        refuse_below(self, counts | {"tolerance": 0.0, "deviation": 0.0})
         if not (self.damping > 0 and 0 < self.armijo < 1):
             raise ValueError(
                 f"{type(self).__name__}: damping {self.damping} must be positive, armijo {self.armijo} in (0, 1)"
@@ -160,14 +163,26 @@ class SecondOrder(Planner):
         self, problem: ControlProblem, state: Float[Tensor, "B S"], memory: Memory, generator: torch.Generator | None
     ) -> tuple[Float[Tensor, "B H A"], Float[Tensor, "B K H A"]]:
         """See :meth:`Planner.search`."""
-        shape = (len(state), self.starts - 1, *memory.actions.shape[1:])
-        first = memory.actions.unsqueeze(1)
+        return self.best(problem, state, memory.actions, generator).actions, memory.kept
+
+    def best(
+        self,
+        problem: ControlProblem,
+        state: Float[Tensor, "B S"],
+        actions: Float[Tensor, "B H A"],
+        generator: torch.Generator | None = None,
+    ) -> Solution:
+        """The cheapest that is found for each problem, from ``actions`` and from others around them."""
+        first, row = actions.unsqueeze(1), torch.arange(len(state), device=state.device)
         if self.starts > 1:
-            noise = colour(standard_normal(problem, generator, *shape), 2.0)  # white noise would average out
-            first = torch.cat([first, first + self.deviation * problem.half_width * noise], 1)
+            normals = standard_normal(problem, generator, len(state), self.guesses, *actions.shape[1:])
+            noise = colour(normals, 2.0)  # white noise would average out
+            guess = clip(problem, first + self.deviation * problem.half_width * noise)
+            cheap = problem.total(state.unsqueeze(1), guess).topk(self.starts - 1, largest=False).indices
+            first = torch.cat([first, guess[row.unsqueeze(-1), cheap]], 1)
         found = self.solve(problem, state.unsqueeze(1).expand(-1, self.starts, -1), first)
-        best = found.cost.argmin(-1)
-        return found.actions[torch.arange(len(state), device=best.device), best], memory.kept
+        which = found.cost.argmin(-1)
+        return Solution._make([*(part[row, which] for part in found[:-1]), found.costs[:, row, which]])
 
     @torch.no_grad()
     def solve(
@@ -208,18 +223,16 @@ class SecondOrder(Planner):
             done = done & (-promised[0] <= self.tolerance * (1.0 + cost[rows].abs()))
             paths, plans, tried = forward_pass(problem, *near, direction, steps)
             good = (tried - cost[rows] <= self.armijo * promised) & (promised < 0) & usable & ~done
-            which, moves = good.int().argmax(0), good.any(0)
-            kept = torch.arange(len(rows), device=rows.device)[moves]
-            moved = rows[moves]
-            cost = cost.clone()
-            states[moved], actions[moved] = paths[which[kept], kept], plans[which[kept], kept]
-            cost[moved] = tried[which[kept], kept]
+            kept, chosen = first_good(good)
+            moved, cost = rows[kept], cost.clone()
+            states[moved], actions[moved] = paths[chosen, kept], plans[chosen, kept]
+            cost[moved] = tried[chosen, kept]
             taken[moved] += 1
             converged[rows] = done
-            damping[rows] = self._adapt(damping[rows], moves)
+            damping[rows] = self._adapt(damping[rows], good.any(0))
             active[rows] = ~done & (damping[rows] <= 1e10)
             costs.append(cost)
-            if moves.any() or not active[rows].all():
+            if len(kept) or not active[rows].all():
                 model = None
         parts = (states, actions, cost, gain, taken, converged)
         shaped = [part.reshape((*batch, *part.shape[1:])) for part in parts]

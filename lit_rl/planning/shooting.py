@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lit_rl.planning.cem import colour, cross_entropy
+from lit_rl.planning.cem import cross_entropy
 from lit_rl.planning.cma_es import cma_es, population_size, require_pycma
-from lit_rl.planning.planner import Memory, Planner, clip, objective, standard_normal, uniform
+from lit_rl.planning.planner import Memory, Planner, clip, colour, objective, standard_normal, uniform
 from lit_rl.planning.trajectory import ControlProblem, refuse_below
 
 Found = tuple[Tensor, Tensor]  # the plans [B, H, A], and what else is kept [B, K, H, A]
@@ -26,7 +26,7 @@ class RandomShooting(Planner):
     Args:
         samples: N.
         deviation: of Gaussian noise around the last plan, in halves of the box's width; None draws uniformly in it.
-        exponent: of that noise's colour over the steps, 0 being white (see :func:`~lit_rl.planning.cem.colour`).
+        exponent: of that noise's colour over the steps, 0 being white (see :func:`~lit_rl.planning.planner.colour`).
     """
 
     samples: int = 800

@@ -31,6 +31,16 @@ def refuse_below(recipe: Any, least: dict[str, float]) -> None:
             raise ValueError(f"{type(recipe).__name__}.{name} is {getattr(recipe, name)}; it must be at least {bound}")
 
 
+def centre_of(low: Float[Tensor, " A"], high: Float[Tensor, " A"]) -> Float[Tensor, " A"]:
+    """Middle of a box; 0 where it has none."""
+    return torch.where(low.isfinite() & high.isfinite(), (low + high) / 2, torch.zeros_like(low))
+
+
+def half_width_of(low: Float[Tensor, " A"], high: Float[Tensor, " A"]) -> Float[Tensor, " A"]:
+    """Half of a box's width; 1 where it has no end."""
+    return torch.where(low.isfinite() & high.isfinite(), (high - low) / 2, torch.ones_like(low))
+
+
 def rollout(
     dynamics: Dynamics, state: Float[Tensor, "*B S"], actions: Float[Tensor, "*B H A"]
 ) -> Float[Tensor, "*B H1 S"]:
@@ -83,14 +93,12 @@ class ControlProblem:
     @property
     def centre(self) -> Float[Tensor, " A"]:
         """Middle of the box; 0 where it has none."""
-        bounded = self.low.isfinite() & self.high.isfinite()
-        return torch.where(bounded, (self.low + self.high) / 2, torch.zeros_like(self.low))
+        return centre_of(self.low, self.high)
 
     @property
     def half_width(self) -> Float[Tensor, " A"]:
         """Half of the box's width, the unit in which planners measure deviations; 1 where it has no end."""
-        bounded = self.low.isfinite() & self.high.isfinite()
-        return torch.where(bounded, (self.high - self.low) / 2, torch.ones_like(self.low))
+        return half_width_of(self.low, self.high)
 
     def trajectory_cost(self, states: Float[Tensor, "*B H1 S"], actions: Float[Tensor, "*B H A"]) -> Tensor:
         """J of a trajectory that is already there, (2), [*B]."""

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from lit_rl.planning.cem import colour, cross_entropy
+from lit_rl.planning.cem import cross_entropy
 from lit_rl.planning.cma_es import cma_es, population_size
+from lit_rl.planning.planner import colour
 
 
 def cem(value, dimensions, iterations, samples=500, seed=0, **more):

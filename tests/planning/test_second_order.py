@@ -2,7 +2,6 @@
 
 from itertools import pairwise
 
-import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -13,8 +12,6 @@ from lit_rl.planning.ddp import DDP
 from lit_rl.planning.gradient_shooting import plan_gradient
 from lit_rl.planning.ilqr import ILQR
 from lit_rl.planning.lqr import LinearQuadratic, follow, infinite_horizon_lqr, lqr
-from lit_rl.planning.pendulum import pendulum_regret
-from lit_rl.planning.planner import Memory
 from lit_rl.planning.systems.cart_pole import CartPole
 from lit_rl.planning.systems.double_integrator import DoubleIntegrator
 from lit_rl.planning.systems.pendulum import Pendulum
@@ -201,7 +198,7 @@ def test_ddp_squares_its_error_where_ilqr_shrinks_it(unchecked):
 @BOTH
 @pytest.mark.parametrize("gamma", [1.0, 0.9])
 def test_the_gradient_vanishes_and_costs_never_rise(method, gamma, unchecked):
-    problem, start = swing_up(20, gamma), rows([2.0, 0.0], [-1.0, 1.0], [3.0, 2.0])
+    problem, start = swing_up(12, gamma), rows([2.0, 0.0], [-1.0, 1.0], [3.0, 2.0])
     found = method(tolerance=1e-12).solve(problem, start, still(problem, 3))
     before = plan_gradient(problem, start, still(problem, 3))[1].abs().max()
     assert found.converged.all() and before > 0.5
@@ -233,16 +230,23 @@ def test_feedback_about_the_trajectory_helps_after_a_kick(unchecked):
     assert state.abs().max() < 0.1 and blind.abs().max() > 0.3
 
 
-def test_further_starts_leave_local_minima(unchecked):
+def test_cheap_guesses_leave_local_minima(unchecked):
+    """Three starts near the top: without torque it falls, and no descent from there finds how to stay."""
     system = Pendulum()
-    problem = ControlProblem(system, system.cost, rows(-2.0), rows(2.0), 50)
-    start = rows([0.8606, -0.4604], [-1.4978, -0.4030], [-2.6034, -0.5264])
-    one, several = ILQR(iterations=15), ILQR(iterations=15, starts=8)
-    generator = torch.Generator().manual_seed(0)
-    costs = [
-        problem.total(start, planner.plan(problem, start, generator=generator).actions) for planner in (one, several)
-    ]
-    assert (costs[1] < costs[0] + 1e-6).all() and (costs[1] < costs[0] - 50).any()
+    problem = ControlProblem(system, system.cost, rows(-2.0), rows(2.0), 30)
+    start = rows([0.0743, 0.9009], [0.4205, -0.1385], [-0.5003, 0.8517])
+    alone, guided = ILQR(iterations=10), ILQR(iterations=10, starts=2)
+    plans = [p.plan(problem, start, generator=torch.Generator().manual_seed(0)) for p in (alone, guided)]
+    costs = [problem.total(start, plan.actions) for plan in plans]
+    assert (costs[0] > 120).all() and (costs[1] < 3).all()
+
+
+def test_the_best_of_several_starts_is_a_whole_solution(unchecked):
+    problem, start = swing_up(8), rows([2.0, 0.0], [-1.0, 1.0], [3.0, 2.0])
+    found = DDP(starts=3, guesses=4).best(problem, start, still(problem, 3), torch.Generator().manual_seed(0))
+    assert torch.allclose(found.states, rollout(SMOOTH, start, found.actions), atol=1e-12)
+    assert torch.allclose(problem.total(start, found.actions), found.cost) and torch.equal(found.costs[-1], found.cost)
+    assert found.gain.shape == (3, 8, 1, 2) and found.converged.shape == (3,)
 
 
 def test_bad_input_is_refused():
@@ -255,31 +259,3 @@ def test_bad_input_is_refused():
     for wrong in ({"iterations": 0}, {"armijo": 1.0}, {"damping": 0.0}):
         with pytest.raises(ValueError, match="ILQR"):
             ILQR(**wrong)
-
-
-@pytest.mark.medium
-def test_the_pendulum_swings_up(unchecked):
-    """Twenty starts of the environment, planned 2.5 s ahead and again every 1.25 s: near the optimum from most."""
-    env, system = gymnasium.make("Pendulum-v1"), Pendulum()
-    problem = ControlProblem(system, system.cost, rows(-2.0), rows(2.0), 50)
-    starts = []
-    for seed in range(20):
-        env.reset(seed=seed)
-        starts.append(env.unwrapped.state)
-    starts = state = torch.tensor(np.array(starts))
-    generator, planner, played = torch.Generator().manual_seed(0), ILQR(iterations=20, starts=12), []
-    actions = still(problem, 20)
-    for _ in range(8):
-        memory = Memory(actions, actions[:, None][:, :0])
-        actions = planner.plan(problem, state, memory, generator).actions
-        played.append(actions[:, :25])
-        state = rollout(system, state, played[-1])[:, -1]
-        actions = torch.cat([actions[:, 25:], torch.zeros_like(actions[:, 25:])], 1)
-        planner = ILQR(iterations=6)  # its further starts were for the first plan
-    plan = torch.cat(played, 1)
-    cost = system.cost(rollout(system, starts, plan)[:, :-1], plan).sum(-1)
-    regret = pendulum_regret(starts, -cost)
-    assert (regret <= 15).float().mean() >= 0.8
-    env.reset(seed=3)
-    earned = sum(float(env.step(action.numpy())[1]) for action in plan[3])
-    assert earned == pytest.approx(-cost[3].item(), abs=0.1)

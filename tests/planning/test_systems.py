@@ -19,6 +19,9 @@ from lit_rl.planning.systems.system import QuadraticCost, System, runge_kutta, w
 SYSTEMS = [Acrobot(), Car(), CartPole(), DoubleIntegrator(), Pendulum(), Pendulum.smooth(), PlanarQuadrotor()]
 
 
+SYSTEMS_BY_NAME = {type(system).__name__: system for system in (Acrobot(), CartPole(), Pendulum())}
+
+
 def rows(*numbers) -> torch.Tensor:
     return torch.tensor(numbers, dtype=torch.float64)
 
@@ -147,3 +150,23 @@ def test_wrap_and_quadratic_cost():
     assert QuadraticCost((1.0, 2.0), (0.5,)).terminal(rows(3.0, 1.0)).item() == 11
     with pytest.raises(ValueError, match="goal has 1 numbers"):
         QuadraticCost((1.0, 2.0), (0.5,), goal=(1.0,))
+
+
+@pytest.mark.parametrize("name", ["Pendulum", "Acrobot", "CartPole"])
+def test_what_is_observed_is_what_the_environment_shows(name):
+    env, system = gymnasium.make(f"{name}-v1").unwrapped, SYSTEMS_BY_NAME[name]
+    for seed in range(20):
+        obs, _ = env.reset(seed=seed)
+        state = rows(*env.state)
+        assert np.allclose(system.observe(state), obs, atol=1e-6)
+        assert np.allclose(system.state_of(torch.tensor(obs).double()), state, atol=1e-6)
+    assert len(system.choices) == getattr(env.action_space, "n", 0)
+
+
+@pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: type(system).__name__)
+def test_states_lose_whole_turns_and_nothing_else(system):
+    state, _ = drawn(system, (50,), scale=4.0)
+    again = system.wrapped(state)
+    assert torch.allclose(system.observe(again), system.observe(state), atol=1e-12)
+    turns = (state - again) / (2 * math.pi)
+    assert torch.allclose(turns, turns.round(), atol=1e-12)

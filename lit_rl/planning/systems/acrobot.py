@@ -35,11 +35,26 @@ class Acrobot(System):
         """max_torque."""
         return (self.max_torque,)
 
+    @property
+    def choices(self) -> tuple[tuple[float, ...], ...]:
+        """−max_torque, 0, max_torque."""
+        return (-self.max_torque,), (0.0,), (self.max_torque,)
+
     def __call__(self, state: Float[Tensor, "*B 4"], action: Float[Tensor, "*B 1"]) -> Float[Tensor, "*B 4"]:
         """The state one step later."""
         first, second, *spins = runge_kutta(self._rate, state, self.clip(action), self.dt).unbind(-1)
         spins = [spin.clamp(-limit, limit) for spin, limit in zip(spins, self.max_speeds, strict=True)]
         return torch.stack([wrap(first), wrap(second), *spins], -1)
+
+    def observe(self, state: Float[Tensor, "*B 4"]) -> Float[Tensor, "*B 6"]:
+        """(cos θ₁, sin θ₁, cos θ₂, sin θ₂, θ̇₁, θ̇₂)."""
+        first, second, *spins = state.unbind(-1)
+        return torch.stack([first.cos(), first.sin(), second.cos(), second.sin(), *spins], -1)
+
+    def state_of(self, observation: Float[Tensor, "*B 6"]) -> Float[Tensor, "*B 4"]:
+        """See :meth:`System.state_of`."""
+        cosine, sine, other_cosine, other_sine, *spins = observation.unbind(-1)
+        return torch.stack([torch.atan2(sine, cosine), torch.atan2(other_sine, other_cosine), *spins], -1)
 
     def height(self, state: Float[Tensor, "*B 4"]) -> Float[Tensor, "*B"]:
         """Of the tip above the pivot, −2 to 2 m; an episode ends above 1."""

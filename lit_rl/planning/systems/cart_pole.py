@@ -37,6 +37,11 @@ class CartPole(System):
         """max_force."""
         return (self.max_force,)
 
+    @property
+    def choices(self) -> tuple[tuple[float, ...], ...]:
+        """To the left, to the right."""
+        return (-self.max_force,), (self.max_force,)
+
     def __call__(self, state: Float[Tensor, "*B 4"], action: Float[Tensor, "*B 1"]) -> Float[Tensor, "*B 4"]:
         """The state one step later."""
         _, speed, angle, spin = state.unbind(-1)

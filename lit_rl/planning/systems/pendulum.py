@@ -56,6 +56,16 @@ class Pendulum(System):
         angle, speed = state.unbind(-1)
         return torch.stack(self.advance(angle, speed, self.clip(action).squeeze(-1)), -1)
 
+    def observe(self, state: Float[Tensor, "*B 2"]) -> Float[Tensor, "*B 3"]:
+        """(cos θ, sin θ, θ̇)."""
+        angle, speed = state.unbind(-1)
+        return torch.stack([angle.cos(), angle.sin(), speed], -1)
+
+    def state_of(self, observation: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B 2"]:
+        """See :meth:`System.state_of`."""
+        cosine, sine, speed = observation.unbind(-1)
+        return torch.stack([torch.atan2(sine, cosine), speed], -1)
+
     def cost(self, state: Float[Tensor, "*B 2"], action: Float[Tensor, "*B 1"]) -> Float[Tensor, "*B"]:
         """θ² + 0.1 θ̇² + 0.001 u² with θ in [−π, π): minus the environment's reward. Its slope jumps at θ = ±π."""
         angle, speed = state.unbind(-1)

@@ -31,9 +31,26 @@ class System(ABC):
         """The least action: as far the other way, unless a system says otherwise."""
         return tuple(-bound for bound in self.high)
 
+    @property
+    def choices(self) -> tuple[tuple[float, ...], ...]:
+        """The actions of its environment in their order, where those are Discrete; none by default."""
+        return ()
+
     @abstractmethod
     def __call__(self, state: Float[Tensor, "*B S"], action: Float[Tensor, "*B A"]) -> Float[Tensor, "*B S"]:
         """The state one step later."""
+
+    def observe(self, state: Float[Tensor, "*B S"]) -> Float[Tensor, "*B O"]:
+        """What its environment shows of a state: all of it as it is, unless a system says otherwise."""
+        return state
+
+    def state_of(self, observation: Float[Tensor, "*B O"]) -> Float[Tensor, "*B S"]:
+        """The inverse of :meth:`observe`; angles come out in [−π, π]."""
+        return observation
+
+    def wrapped(self, state: Float[Tensor, "*B S"]) -> Float[Tensor, "*B S"]:
+        """A state, or the difference of two, without whole turns."""
+        return self.state_of(self.observe(state))
 
     def clip(self, action: Float[Tensor, "*B A"]) -> Float[Tensor, "*B A"]:
         """The nearest action within the bounds, as the motors would apply it; of slope 1 on the bounds themselves."""
