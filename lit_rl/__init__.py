@@ -235,17 +235,13 @@ if TYPE_CHECKING:
     from lit_rl.nn.table import StateFeatures as StateFeatures
     from lit_rl.nn.table import Table as Table
     from lit_rl.optimizer import Optimizer as Optimizer
-    from lit_rl.planning.graph_search import GraphSearch as GraphSearch
     from lit_rl.planning.collocation import Collocation as Collocation
     from lit_rl.planning.gradient_shooting import GradientShooting as GradientShooting
+    from lit_rl.planning.graph_search import GraphSearch as GraphSearch
     from lit_rl.planning.maximize import CEMMaximizer as CEMMaximizer
     from lit_rl.planning.maximize import CMAESMaximizer as CMAESMaximizer
     from lit_rl.planning.maximize import GradientMaximizer as GradientMaximizer
     from lit_rl.planning.maximize import SamplingMaximizer as SamplingMaximizer
-    from lit_rl.planning.tree_rules import PUCT as PUCT
-    from lit_rl.planning.tree_rules import UCT as UCT
-    from lit_rl.planning.tree_rules import Widening as Widening
-    from lit_rl.planning.tree_search import TreeSearch as TreeSearch
     from lit_rl.planning.mppi import MPPI as MPPI
     from lit_rl.planning.shooting import CEM as CEM
     from lit_rl.planning.shooting import CMAES as CMAES
@@ -259,6 +255,10 @@ if TYPE_CHECKING:
     from lit_rl.planning.systems.quadrotor import PlanarQuadrotor as PlanarQuadrotor
     from lit_rl.planning.systems.system import QuadraticCost as QuadraticCost
     from lit_rl.planning.task import ControlTask as ControlTask
+    from lit_rl.planning.tree_rules import PUCT as PUCT
+    from lit_rl.planning.tree_rules import UCT as UCT
+    from lit_rl.planning.tree_rules import Widening as Widening
+    from lit_rl.planning.tree_search import TreeSearch as TreeSearch
     from lit_rl.policies.actor_critic import ActorCritic as ActorCritic
     from lit_rl.policies.bandit import Belief as Belief
     from lit_rl.policies.exploration import Boltzmann as Boltzmann
