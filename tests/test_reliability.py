@@ -42,6 +42,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.mark.medium
+@pytest.mark.timeout(900)  # the first row of a half waits for all of them, on machines that do other things too
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.number}-{row.title.replace(' ', '-')}")
 def test_row(row: Row, measured: Any) -> None:
     kept = measured(row.section)[str(row.number)]
