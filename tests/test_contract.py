@@ -146,7 +146,7 @@ def test_batches_of_one_environment_are_bookkeeping(name: str, tmp_path: Path) -
 def check_batches(name: str, num_envs: int, tmp_path: Path) -> None:
     """Batches of other sizes, the same run."""
     states = []
-    for size in (1, 3, 1000):
+    for size in (3, 1000):
         seed_everything(3, verbose=False)
         field = "rollouts_per_batch" if "rollouts_per_batch" in vars(tiny(name).data) else "steps_per_batch"
         steps = size if field == "rollouts_per_batch" else size * 5
@@ -158,14 +158,13 @@ def check_batches(name: str, num_envs: int, tmp_path: Path) -> None:
 
 
 class SaveAt(Callback):
-    """Saves after the batches numbered, of later epochs after the last of these, and at each epoch's end."""
+    """Saves after the batches (epoch, number), and at each epoch's end."""
 
-    def __init__(self, folder: Path, batches: tuple[int, ...]) -> None:
+    def __init__(self, folder: Path, *batches: tuple[int, int]) -> None:
         self.folder, self.batches, self.paths = folder, batches, []
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        wanted = self.batches if trainer.current_epoch == 0 else self.batches[-1:]
-        if batch_idx in wanted and not trainer.is_last_batch:
+        if (trainer.current_epoch, batch_idx) in self.batches and not trainer.is_last_batch:
             self._save(trainer, f"{trainer.current_epoch}-{batch_idx}")
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
@@ -179,7 +178,7 @@ class SaveAt(Callback):
 def check_resume(name: str, folder: Path, epochs: int = 2, **arguments: Any) -> None:
     """A run that is saved on its way, against fresh agents that go on from each of its checkpoints."""
     seed_everything(11, verbose=False)
-    save, validation = SaveAt(folder, (0, 3)), {"limit_val_batches": 1, "check_val_every_n_epoch": 1}
+    save, validation = SaveAt(folder, (0, 0), (epochs - 1, 3)), {"limit_val_batches": 1, "check_val_every_n_epoch": 1}
     straight = fitted(tiny(name, **arguments), folder, epochs, callbacks=[save], **validation)
     assert len(save.paths) >= epochs + 1
     for path in save.paths[:-1]:  # nothing is left to do after the last
@@ -235,7 +234,7 @@ def test_loads_without_opening_an_environment(
     name: str, space: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     agent = tiny(name, space)
-    save = SaveAt(tmp_path, ())
+    save = SaveAt(tmp_path)
     fitted(agent, tmp_path, callbacks=[save])
     monkeypatch.setattr(Env, "make_one", lambda self: pytest.fail("an environment was opened"))
     monkeypatch.setattr(Env, "open", lambda self, *_: pytest.fail("environments were opened"))
@@ -271,7 +270,7 @@ def test_runs_with_equal_seeds_are_equal_and_others_are_not(name: str, tmp_path:
 @each_recipe
 def test_a_test_run_leaves_nothing_to_resume(name: str, tmp_path: Path) -> None:
     """Testing a checkpoint and then training is a new training, not the checkpoint's."""
-    save, agent = SaveAt(tmp_path, ()), tiny(name)
+    save, agent = SaveAt(tmp_path), tiny(name)
     fitted(agent, tmp_path, callbacks=[save])
     other = tiny(name)
     trainer(tmp_path).test(other, ckpt_path=str(save.paths[0]), verbose=False)
@@ -297,7 +296,7 @@ def test_an_agent_with_another_run_s_replay_beside_it(name: str, tmp_path: Path)
     for seed in (1, 2):
         seed_everything(seed, verbose=False)
         agent = tiny(name)
-        save = SaveAt(tmp_path, (0,))
+        save = SaveAt(tmp_path, (0, 0))
         states.append(fitted(agent, tmp_path, callbacks=[save]))
     agent, end = tiny(name), AtEnd()
     trainer(tmp_path, callbacks=[end]).fit(agent, ckpt_path=str(save.paths[0]))
