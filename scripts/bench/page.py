@@ -69,11 +69,11 @@ def show(entries: list[dict[str, Any]], title: str) -> None:
 
 WHY = """## Where the time goes in what misses its goal
 
-As of 2026-11-26. *Adding one step of 8 environments*: nine writes into columns of the ring take 0.7 to 1 µs each; a
-round of several steps shares them. *DQN with an update every 4 steps*: the same loop written by hand, without checks, logs or
-checkpoints, needs nine tenths of the time. *Prioritised sampling*: beside reading the rows, 18 µs of binary search in
-the 3,907 blocks of 10⁶ leaves, 35 µs in the two levels below, 6 µs of weights, and waiting for memory. *TD3*: neither
-side learns in 4,000 steps.
+As of 2026-11-26. *Adding one step of 8 environments*: nine writes into columns of the ring take 0.7 to 1 µs
+each; a round of several steps shares them. *DQN with an update every 4 steps*: the same loop written by hand,
+without checks, logs or checkpoints, needs nine tenths of the time. *Prioritised sampling*: beside reading the
+rows, 18 µs of binary search in the 3,907 blocks of 10⁶ leaves, 35 µs in the two levels below, 6 µs of weights,
+and waiting for memory. *TD3*: neither side learns in 4,000 steps.
 """
 
 
