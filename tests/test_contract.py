@@ -12,12 +12,11 @@ from lightning.pytorch import Callback, seed_everything
 
 import lit_rl
 from lit_rl.agent import Agent
-from lit_rl.data.known_model import KnownModel
 from lit_rl.data.rollouts import Rollouts
 from lit_rl.data.whole_episodes import WholeEpisodes
 from lit_rl.envs.recipe import Env
 from lit_rl.policies.network import NetworkPolicy
-from tests.tiny import ENVS, PAIRS, AtEnd, differences, everything, tiny, trainer
+from tests.tiny import ENVS, PAIRS, AtEnd, differences, draws, everything, tiny, trainer
 
 
 def by_recipe() -> list[Any]:
@@ -262,8 +261,7 @@ def test_runs_with_equal_seeds_are_equal_and_others_are_not(name: str, tmp_path:
         seed_everything(seed, verbose=False)
         states.append(fitted(tiny(name), tmp_path))
     assert differences(states[0], states[1]) == []
-    drawn = name != "LQR" and not isinstance(tiny(name).data, KnownModel)  # these draw nothing
-    assert any(text.startswith(".weights") for text in differences(states[0], states[2])) == drawn
+    assert any(text.startswith(".weights") for text in differences(states[0], states[2])) == draws(name)
 
 
 @as_users_run

@@ -100,6 +100,11 @@ def tiny(name: str, space: str | None = None, num_envs: int = 2, env: Env | None
     return kind(**arguments | changes)
 
 
+def draws(name: str) -> bool:
+    """Whether chance has a part in what it learns; not where a model is known, nor where a matrix is solved for."""
+    return name != "LQR" and not isinstance(tiny(name).data, KnownModel)
+
+
 def trainer(folder: Path, epochs: int = 1, **arguments: Any) -> Any:
     """A quiet trainer that validates and saves only where told to."""
     quiet = {"enable_progress_bar": False, "enable_checkpointing": False, "logger": False, "limit_val_batches": 0}

@@ -486,10 +486,7 @@ def streams(folder: Path, _: int) -> Figure:
 
 @row(17, "the same seed twice: equal; another seed: not", "algorithms", kind="resume", quick=1, full=2)
 def reproducible(folder: Path, thorough: int) -> Figure:
-    def planned(algorithm: str) -> bool:
-        """From a model that is known: nothing is drawn."""
-        agent = runs.tiny_agent(algorithm)
-        return type(agent.data).__name__ == "KnownModel" or not getattr(agent, "learns", True)
+    from tests.tiny import draws
 
     def train(algorithm: str, directory: Path, seed: int) -> int:
         from lightning.pytorch import seed_everything
@@ -507,7 +504,7 @@ def reproducible(folder: Path, thorough: int) -> Figure:
             assert code == 0, said
             ends.append(runs.last(home))
         fault = runs.unequal(ends[0], ends[1])
-        if fault is None and not planned(algorithm) and runs.largest_difference(ends[0], ends[2]) == 0:
+        if fault is None and draws(algorithm) and runs.largest_difference(ends[0], ends[2]) == 0:
             fault = "another seed gave the same"
         outcomes.append(fault and f"{algorithm}: {fault}")
     return Figure.of(outcomes)
