@@ -4,11 +4,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
+from lit_rl.callbacks.pictures import NothingToDraw, Pictures
 from lit_rl.callbacks.tables import CELL, heat_map
 from lit_rl.envs.playing import play_episode
 from lit_rl.planning.trajectory import rollout
@@ -19,7 +17,7 @@ WIDTH, HEIGHT, MARGIN = 480, 110, 8  # pixels of one panel
 EXECUTED, PLANNED, GREY = (40, 90, 170), (240, 170, 100), (200, 200, 200)
 
 
-class PlanPictures(Callback):
+class PlanPictures(Pictures):
     """After a validation: ``plans/trajectory`` and, where the state has two numbers, ``plans/cost_to_go``.
 
     The first is the beginning of an episode, a panel for each number of the state: blue what happened, orange what
@@ -35,29 +33,19 @@ class PlanPictures(Callback):
     """
 
     def __init__(self, every_n_epochs: int = 1, steps: int = 100, seed: int = 0, cells: int = 15) -> None:
-        for name, least, value in (("every_n_epochs", 1, every_n_epochs), ("steps", 2, steps), ("cells", 0, cells)):
-            if value < least:
-                raise ValueError(f"PlanPictures.{name} is {value}: it must be at least {least}")
-        self.every_n_epochs, self.steps, self.seed, self.cells = every_n_epochs, steps, seed, cells
+        super().__init__(every_n_epochs)
+        self.steps, self.seed, self.cells = self.at_least(2, "steps", steps), seed, self.at_least(0, "cells", cells)
 
-    @torch.no_grad()
-    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Draw where an epoch's turn has come."""
-        due = (trainer.current_epoch + 1) % self.every_n_epochs == 0
-        writers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-        if trainer.sanity_checking or not due or not trainer.is_global_zero or not writers:
-            return
-        policy = pl_module.policy
+    def draw(self, agent: Any) -> dict[str, Array]:
+        """See :meth:`Pictures.draw`."""
+        policy = agent.policy
         if not isinstance(policy, ControlPolicy):
-            rank_zero_warn(f"{type(pl_module).__name__} makes no plans: no pictures")
-            return
-        states, plan = begin_episode(policy, pl_module.env, self.steps, self.seed)
-        pictures = {"trajectory": trajectory_picture(states.numpy(), plan, policy.system.state_names)}
+            raise NothingToDraw(f"{type(agent).__name__} makes no plans")
+        states, plan = begin_episode(policy, agent.env, self.steps, self.seed)
+        pictures = {"plans/trajectory": trajectory_picture(states.numpy(), plan, policy.system.state_names)}
         if self.cells and states.shape[-1] == 2:
-            pictures["cost_to_go"] = cost_picture(policy, states, self.cells)
-        for logger in writers:
-            for name, picture in pictures.items():
-                logger.experiment.add_image(f"plans/{name}", picture, pl_module.env_steps, dataformats="HWC")
+            pictures["plans/cost_to_go"] = cost_picture(policy, states, self.cells)
+        return pictures
 
 
 def begin_episode(policy: ControlPolicy, env: Any, steps: int, seed: int) -> tuple[Tensor, Array | None]:

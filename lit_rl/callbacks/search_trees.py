@@ -3,10 +3,8 @@
 from typing import Any
 
 import numpy as np
-from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_warn
 
+from lit_rl.callbacks.pictures import NothingToDraw, Pictures
 from lit_rl.envs.vector import episode_seed, stack_observations
 from lit_rl.planning.search import SearchTree
 from lit_rl.planning.tree_rules import Node
@@ -17,7 +15,7 @@ Array = np.ndarray
 WIDTH, ROW, MARGIN = 900, 90, 30  # pixels
 
 
-class SearchPictures(Callback):
+class SearchPictures(Pictures):
     """After a validation: ``search/tree``, the search before an episode's first move.
 
     A line is an action, as thick as it was visited; a dot is where it leads, from blue, little, to yellow, much, as
@@ -33,24 +31,16 @@ class SearchPictures(Callback):
     """
 
     def __init__(self, every_n_epochs: int = 1, depth: int = 4, branches: int = 4, seed: int = 0) -> None:
-        for name, value in (("every_n_epochs", every_n_epochs), ("depth", depth), ("branches", branches)):
-            if value < 1:
-                raise ValueError(f"SearchPictures.{name} is {value}: it must be at least 1")
-        self.every_n_epochs, self.depth, self.branches, self.seed = every_n_epochs, depth, branches, seed
+        super().__init__(every_n_epochs)
+        self.depth, self.branches = self.at_least(1, "depth", depth), self.at_least(1, "branches", branches)
+        self.seed = seed
 
-    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Draw where an epoch's turn has come."""
-        due = (trainer.current_epoch + 1) % self.every_n_epochs == 0
-        writers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-        if trainer.sanity_checking or not due or not trainer.is_global_zero or not writers:
-            return
-        tree = first_search(pl_module, self.seed) if isinstance(pl_module.policy, SearchPolicy) else None
+    def draw(self, agent: Any) -> dict[str, Array]:
+        """See :meth:`Pictures.draw`."""
+        tree = first_search(agent, self.seed) if isinstance(agent.policy, SearchPolicy) else None
         if not isinstance(tree, Tree):
-            rank_zero_warn(f"{type(pl_module).__name__} searches in no tree: no pictures")
-            return
-        picture = tree_picture(tree, self.depth, self.branches)
-        for logger in writers:
-            logger.experiment.add_image("search/tree", picture, pl_module.env_steps, dataformats="HWC")
+            raise NothingToDraw(f"{type(agent).__name__} searches in no tree")
+        return {"search/tree": tree_picture(tree, self.depth, self.branches)}
 
 
 def first_search(agent: Any, seed: int) -> SearchTree:

@@ -3,16 +3,15 @@
 from typing import Any
 
 import numpy as np
-from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_warn
+
+from lit_rl.callbacks.pictures import NothingToDraw, Pictures
 
 Array = np.ndarray
 CELL = 24  # pixels
 _STOPS = np.array([[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]], np.float64)
 
 
-class TablePictures(Callback):
+class TablePictures(Pictures):
     """After a validation: ``tables/value``, ``tables/policy`` and, where it counts, ``tables/visits``.
 
     States are cells of the world's layout, row by row; without one they stand in a row. A reward that is learnt
@@ -22,28 +21,18 @@ class TablePictures(Callback):
         every_n_epochs: how often.
     """
 
-    def __init__(self, every_n_epochs: int = 1) -> None:
-        if every_n_epochs < 1:
-            raise ValueError(f"every_n_epochs is {every_n_epochs}: it must be at least 1")
-        self.every_n_epochs = every_n_epochs
-        self._layout: tuple[int, int] | None = None
+    _layout: tuple[int, int] | None = None
 
-    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Draw where an epoch's turn has come."""
-        due = (trainer.current_epoch + 1) % self.every_n_epochs == 0
-        if trainer.sanity_checking or not due or not trainer.is_global_zero:
-            return
-        tables = tables_of(pl_module)
+    def draw(self, agent: Any) -> dict[str, Array]:
+        """See :meth:`Pictures.draw`."""
+        tables = tables_of(agent)
         if not tables:
-            rank_zero_warn(f"{type(pl_module).__name__} keeps no table: no pictures")
-            return
-        self._layout = self._layout or _layout(pl_module)
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                for name, table in tables.items():
-                    draw = policy_picture if name == "policy" else heat_map
-                    picture = draw(table, self._layout)
-                    logger.experiment.add_image(f"tables/{name}", picture, pl_module.env_steps, dataformats="HWC")
+            raise NothingToDraw(f"{type(agent).__name__} keeps no table")
+        layout = self._layout = self._layout or _layout(agent)
+        return {
+            f"tables/{name}": (policy_picture if name == "policy" else heat_map)(table, layout)
+            for name, table in tables.items()
+        }
 
 
 def tables_of(agent: Any) -> dict[str, Array]:

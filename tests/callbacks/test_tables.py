@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import lit_rl
@@ -42,3 +43,15 @@ def test_pictures_arrive_in_tensorboard(tmp_path: Path):
     assert set(events.Tags()["images"]) == {"tables/value", "tables/policy", "tables/visits"}
     image = events.Images("tables/value")[-1]
     assert (image.step, image.width, image.height) == (100, 3 * CELL, 3 * CELL)
+
+
+def test_an_agent_without_a_table_is_told_so_and_trains_on(tmp_path: Path):
+    agent = lit_rl.PPO("CartPole-v1", Rollouts(steps=8, steps_per_epoch=8), evaluation=Episodes(1, max_steps=10))
+    trainer = lit_rl.Trainer(
+        str(tmp_path), 1, callbacks=[TablePictures()], enable_progress_bar=False, enable_checkpointing=False
+    )
+    with pytest.warns(UserWarning, match="PPO keeps no table: no pictures"):
+        trainer.fit(agent)
+    assert agent.env_steps == 8
+    with pytest.raises(ValueError, match=r"TablePictures\.every_n_epochs is 0"):
+        TablePictures(every_n_epochs=0)
