@@ -21,11 +21,12 @@ import torch  # noqa: E402
 from bench.measure import machine  # noqa: E402
 from bench.micro import PARTS  # noqa: E402
 from bench.page import page, record, show  # noqa: E402
+from bench.planners import PLANNERS  # noqa: E402
 from bench.settings import SETTINGS  # noqa: E402
 from bench.training import TASKS  # noqa: E402
 from bench.worlds import WORLDS  # noqa: E402
 
-OTHERS = PARTS | SETTINGS | WORLDS
+OTHERS = PARTS | SETTINGS | WORLDS | PLANNERS
 NAMES = [*TASKS, *OTHERS]
 
 

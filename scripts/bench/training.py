@@ -16,7 +16,7 @@ from lightning.pytorch import Callback, seed_everything
 
 from bench import minimal
 from bench.measure import Row, Sample, compare, timed
-from bench.peers import sb3_a2c, sb3_dqn, sb3_pendulum, sb3_ppo, sb3_trpo
+from bench.peers import sb3_a2c, sb3_deterministic, sb3_dqn, sb3_ppo, sb3_sac, sb3_trpo
 from lit_rl import A2C, DDPG, DQN, MLP, PPO, SAC, TD3, TRPO, Agent, CriticFit, Env, Fisher, Replay, Rollouts, Trainer
 from lit_rl.algorithms.policy_gradient.ppo import ActorCritic
 from lit_rl.optimizer import Optimizer
@@ -125,12 +125,22 @@ def dqn(steps: int, every: int) -> DQN:
     )
 
 
-def pendulum(agent: type[DDPG] | type[SAC] | type[TD3], steps: int) -> Agent:
-    return agent(
+def sac(steps: int) -> SAC:
+    return SAC(
         env="Pendulum-v1",
         data=Replay(100_000, 256, replay_ratio=1.0, warmup=100, steps_per_epoch=min(steps, 1_000)),
         net=MLP((256, 256), "relu", orthogonal=False),
         optimizer=Optimizer(lr=1e-3),
+    )
+
+
+def deterministic(agent: type[DDPG] | type[TD3], steps: int) -> Agent:
+    return agent(
+        env="Pendulum-v1",
+        data=Replay(100_000, 128, replay_ratio=1.0, warmup=min(steps // 2, 500), steps_per_epoch=min(steps, 1_000)),
+        net=MLP((128, 128), "relu", orthogonal=False),
+        optimizer=Optimizer(lr=1e-3),
+        gamma=0.98,
     )
 
 
@@ -163,20 +173,17 @@ def _dqn_task(every: int, goal: float) -> Task:
     )
 
 
-def _pendulum_task(
-    agent: type[DDPG] | type[SAC] | type[TD3], others: dict[str, Callable[[int, int], list[float]]]
-) -> Task:
+def _deterministic_task(agent: type[DDPG] | type[TD3]) -> Task:
     name = agent.__name__
     return Task(
-        f"{name}, Pendulum, 256×256, an update every step",
+        f"{name}, Pendulum, 128×128, an update every step, batch 128",
         200,
-        4_000,
+        6_000,
         5,
-        -900.0,
+        -600.0,
         {
-            REFERENCE: lambda steps, seed: train_sb3(lambda seed: sb3_pendulum(name, seed), steps, seed),
-            "lit_rl": lambda steps, seed: train_lit_rl(lambda: pendulum(agent, steps), steps, seed),
-            **others,
+            REFERENCE: lambda steps, seed: train_sb3(lambda seed: sb3_deterministic(name, seed), steps, seed),
+            "lit_rl": lambda steps, seed: train_lit_rl(lambda: deterministic(agent, steps), steps, seed),
         },
         {"lit_rl": 1.3},
     )
@@ -224,9 +231,21 @@ TASKS = {
     ),
     "dqn10": _dqn_task(10, 2.2),
     "dqn4": _dqn_task(4, 2.0),
-    "sac": _pendulum_task(SAC, {"by hand": minimal.sac}),
-    "ddpg": _pendulum_task(DDPG, {}),
-    "td3": _pendulum_task(TD3, {}),
+    "sac": Task(
+        "SAC, Pendulum, 256×256, an update every step",
+        200,
+        4_000,
+        5,
+        -900.0,
+        {
+            REFERENCE: lambda steps, seed: train_sb3(sb3_sac, steps, seed),
+            "lit_rl": lambda steps, seed: train_lit_rl(lambda: sac(steps), steps, seed),
+            "by hand": minimal.sac,
+        },
+        {"lit_rl": 1.3},
+    ),
+    "ddpg": _deterministic_task(DDPG),
+    "td3": _deterministic_task(TD3),
 }
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
