@@ -18,13 +18,15 @@ Array = np.ndarray
 
 
 class World(ABC):
-    """A :class:`SearchModel` that also knows how its states are observed, and how to write them down.
+    """A search's model of either kind that also knows how its states are observed, and how to write them down.
 
     What is written down goes through float32: whole numbers below 2²⁴ survive, others are rounded.
     """
 
     two_players: bool = False
     """They move in turn; every reward is that of the one who moves, and what one gains the other loses."""
+    continuous: bool = False
+    """There are too many actions to list: a search widens what :meth:`propose` offers."""
     actions_at_most: int
     numbers_per_state: int
     start: Any
@@ -34,8 +36,16 @@ class World(ABC):
     def actions(self, state: Any) -> Sequence[int]:
         """See :meth:`SearchModel.actions`: indices into the environment's actions."""
 
+    def propose(self, state: Any, rng: Random) -> tuple[float, ...]:
+        """See :meth:`ContinuousModel.propose`: a point of the environment's box.
+
+        Raises:
+            ValueError: the actions can be listed.
+        """
+        raise ValueError(f"{type(self).__name__} lists its actions: a search there has nothing to widen")
+
     @abstractmethod
-    def step(self, state: Any, action: int, rng: Random) -> tuple[Any, float, bool]:
+    def step(self, state: Any, action: Any, rng: Random) -> tuple[Any, float, bool]:
         """See :meth:`SearchModel.step`."""
 
     @abstractmethod

@@ -50,7 +50,7 @@ class SearchPolicy(Policy):
     def think(self, trees: Sequence[SearchTree], random: Sequence[Random], explore: bool) -> None:
         """Search in all trees [N], each with its own random numbers, up to ``simulations``."""
 
-    def choose(self, tree: SearchTree, random: Random, explore: bool) -> tuple[int, float]:
+    def choose(self, tree: SearchTree, random: Random, explore: bool) -> tuple[Any, float]:
         """The action and its log-probability, given the search: here the best, for sure."""
         return tree.best_action(), 0.0
 
@@ -85,7 +85,8 @@ class SearchPolicy(Policy):
                 for tree, (move, _), row in zip(trees, chosen, memory, strict=True):
                     tree.write(move, self.world, row)
             action, log_prob = zip(*chosen, strict=True)
-        return Act(np.array(action), np.array(log_prob, np.float32), memory)
+        kind = np.float32 if self.world.continuous else np.int64
+        return Act(np.array(action, kind), np.array(log_prob, np.float32), memory)
 
 
 class RolloutSearchPolicy(SearchPolicy):

@@ -178,7 +178,7 @@ def _deterministic_task(agent: type[DDPG] | type[TD3]) -> Task:
     return Task(
         f"{name}, Pendulum, 128×128, an update every step, batch 128",
         200,
-        6_000,
+        8_000,
         5,
         -600.0,
         {

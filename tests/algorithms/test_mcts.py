@@ -16,7 +16,7 @@ from lit_rl.cli import main
 from lit_rl.data.episodes import Episodes
 from lit_rl.envs.recipe import Env
 from lit_rl.planning.graph_search import GraphSearch
-from lit_rl.planning.tree_rules import UCT
+from lit_rl.planning.tree_rules import UCT, Widening
 from lit_rl.planning.tree_search import Tree, TreeSearch
 from tests.tiny import tiny
 
@@ -141,3 +141,24 @@ def test_what_makes_no_sense_is_refused():
         play(lit_rl.MCTS("CartPole-v1", search=GraphSearch()), 1)
     with pytest.raises(NotImplementedError, match="cannot be exported"):
         tiny("MCTS").policy(None)
+
+
+def test_continuous_actions_are_proposed_and_widened():
+    search = TreeSearch(UCT(0.5), widening=Widening(exponent=0.4))
+    agent = lit_rl.MCTS("Pendulum-v1", search=search, simulations=150, rollout_steps=30, reuse=False)
+    down = np.array([[-1.0, 0.0, 0.0]], np.float32)
+    act = agent.policy.act(down, np.zeros((1, 0), np.float32), np.random.default_rng(0), explore=False)
+    assert act.action.shape == (1, 1) and act.action.dtype == np.float32 and abs(act.action) <= 2.0
+    (tree,) = agent.policy.search_from(down)
+    assert len(tree.root.actions) == search.widening.allowed(150), "⌈150^0.4⌉ torques were tried"
+    falling = np.array([[1.0, 0.05, 0.8]], np.float32)  # nearly upright, on its way down: only one direction saves it
+    act = agent.policy.act(falling, np.zeros((1, 0), np.float32), np.random.default_rng(0), explore=False)
+    assert act.action < -0.5
+    with pytest.raises(ValueError, match="Pendulum-v1 needs widening"):
+        lit_rl.MCTS("Pendulum-v1", reuse=False)
+    with pytest.raises(ValueError, match="lists its actions"):
+        lit_rl.MCTS("CartPole-v1", search=search, reuse=False)
+    with pytest.raises(ValueError, match="proposed actions are not remembered"):
+        lit_rl.MCTS("Pendulum-v1", search=search)
+    with pytest.raises(ValueError, match="leave g out"):
+        lit_rl.MCTS(Env("Pendulum-v1", kwargs={"g": 9.81}), search=search, reuse=False)

@@ -192,9 +192,8 @@ def test_macro_targets_leave_the_open_loop_value_where_it_is(kind: str) -> None:
     assert np.allclose(q.max(-1), best) == (kind == "chain"), "equal where the dynamics are deterministic"
     found = paths(mdp, mu)
     steps = found.window.steps
-    y, counts = macro_target(
-        steps.reward, steps.discount, found.window.valid, torch.from_numpy(q)[steps.next_obs[:, -1]]
-    )
+    after = torch.from_numpy(q.max(-1))[steps.next_obs[:, -1]]
+    y, counts = macro_target(steps.reward, steps.discount, found.window.valid, after)
     assert counts.all()
     # E[y | s, a_0 … a_2] over the states in between: the probability of the actions is divided out
     action = steps.action.numpy()
@@ -211,6 +210,6 @@ def test_macro_windows_that_a_time_limit_cuts_do_not_count() -> None:
     """Row 0 is whole, row 1 terminates early, row 2 is cut: (1), (2) and nothing."""
     valid = torch.tensor([[True, True], [True, False], [True, False]])
     reward, discount = torch.ones(3, 2), torch.tensor([[0.5, 0.5], [0.0, 0.5], [0.5, 0.5]])
-    y, counts = macro_target(reward, discount, valid, torch.tensor([[3.0, 8.0]] * 3))
+    y, counts = macro_target(reward, discount, valid, torch.full((3,), 8.0))
     assert counts.tolist() == [True, True, False]
     assert y[:2].tolist() == [1 + 0.5 + 2, 1]

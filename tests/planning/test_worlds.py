@@ -13,6 +13,7 @@ from lit_rl.planning.tree_rules import PUCT, UCT
 from lit_rl.planning.tree_search import Tree, TreeSearch
 from lit_rl.planning.worlds import world_of
 from lit_rl.planning.worlds.cart_pole import CartPoleWorld
+from lit_rl.planning.worlds.pendulum import PendulumWorld
 from lit_rl.planning.worlds.tic_tac_toe import TicTacToeWorld
 from tests.envs.test_tic_tac_toe import positions
 
@@ -72,11 +73,11 @@ def test_tables_are_the_environment_s():
 
 
 def test_environments_that_nobody_knows_are_refused():
-    with pytest.raises(ValueError, match="no search can take place in Pendulum-v1"):
-        world("Pendulum-v1")
+    with pytest.raises(ValueError, match="no search can take place in Acrobot-v1"):
+        world("Acrobot-v1")
     with pytest.raises(ValueError, match="not behind the wrapper MaskVelocity"):
         world("CartPole-v1", wrappers=["MaskVelocity"])
-    with pytest.raises(ValueError, match="rewards of 1 only"):
+    with pytest.raises(ValueError, match="leave sutton_barto_reward out"):
         world("CartPole-v1", kwargs={"sutton_barto_reward": True})
     with pytest.raises(ValueError, match="has no list of outcomes"):
         CartPoleWorld().outcomes((0.0, 0.0, 0.0, 0.0), 1)
@@ -128,3 +129,37 @@ def test_what_is_written_down_is_the_tree(id_, search, start):
     tree.write(action, here, short)
     few = Tree(search, here, following, 0.9, here.two_players)
     assert few.resume(short, here) and few.root.count == kept.count
+
+
+def test_the_pendulum_swings_as_gymnasium_has_it():
+    env, here, rng = gymnasium.make("Pendulum-v1").unwrapped, PendulumWorld(), Random(0)
+    for seed in range(10):
+        obs, _ = env.reset(seed=seed)
+        angle, speed = env.state
+        assert here.read(obs) == pytest.approx((float(np.arctan2(np.sin(angle), np.cos(angle))), speed), abs=1e-6)
+        for _ in range(100):
+            before, action = tuple(float(x) for x in env.state), here.propose((0.0, 0.0), rng)
+            assert -2.0 <= action[0] <= 2.0
+            _, reward, *_ = env.step(np.array(action))
+            following, paid, ended = here.step(before, action)
+            assert following == pytest.approx(tuple(env.state), abs=1e-9) and not ended
+            assert paid == pytest.approx(float(reward), abs=1e-9)
+    with pytest.raises(ValueError, match="too many torques"):
+        here.actions((0.0, 0.0))
+    with pytest.raises(ValueError, match="lists its actions"):
+        CartPoleWorld().propose((0.0, 0.0, 0.0, 0.0), rng)
+
+
+def test_a_rollout_of_the_pendulum_pays_what_its_steps_pay():
+    class Steady(Random):
+        """Draws 0.75 for ever: one torque of 1, which is kept."""
+
+        def random(self) -> float:
+            return 0.75
+
+    here, state = PendulumWorld(), (2.0, -0.5)
+    value, discount, wanted = here.rollout(20, 0.9)(state, Steady()), 1.0, 0.0
+    for _ in range(20):
+        state, reward, _ = here.step(state, (1.0,))
+        wanted, discount = wanted + discount * reward, 0.9 * discount
+    assert value == pytest.approx(wanted, abs=1e-12)

@@ -1,14 +1,17 @@
 """Q-learning over sequences of actions (MacroQ).
 
-Paper    Sutton, Precup & Singh 1999 (open-loop options).       Formula sheet: 7.4.3a F4, 7.1b, 7.6a
+Paper    Sutton, Precup & Singh 1999 (open-loop options); van Hasselt, Guez & Silver 2016 for (1).
+         Formula sheet: 7.4.3a F4, 7.4.1a, 7.1b, 7.6a
 Update   q(s_t, a_t … a_{t+n−1}) values n actions taken in a row, whatever is seen on the way.
-         y    = Σ_{k<n} γᵏ r_{t+k} + γⁿ max_{b_1…b_n} q(s_{t+n}, b; θ⁻)       (1)
-         L(θ) = mean huber(q(s_t, a_t … a_{t+n−1}; θ) − y)                    (2)
+         b*   = argmax_{b_1…b_n} q(s_{t+n}, b; θ), or of q(·; θ⁻)              (1)
+         y    = Σ_{k<n} γᵏ r_{t+k} + γⁿ q(s_{t+n}, b*; θ⁻)                    (2)
+         L(θ) = mean huber(q(s_t, a_t … a_{t+n−1}; θ) − y)                    (3)
          Every sequence is valid off-policy, as all its actions are inputs: nothing to correct.
 Data     Replay of windows of n = ``data.window`` steps; act by the first action of the best sequence, look again.
 Differs  The actions after a terminal state inside a window are drawn at random: nothing follows them. Windows
          that a time limit or the newest row cuts short are left out. The value is that of the open-loop problem:
-         ≤ V*, equal where the dynamics are deterministic. Aⁿ outputs: for few actions and short sequences.
+         ≤ V*, equal where the dynamics are deterministic. Aⁿ outputs: for few actions and short sequences. Most of
+         them are seldom played, and their maximum overestimates more than that of A: hence the first form of (1).
 """
 
 from collections.abc import Iterator
@@ -44,19 +47,19 @@ def macro_target(
     reward: Float[Tensor, "B L"],
     discount: Float[Tensor, "B L"],
     valid: Bool[Tensor, "B L"],
-    next_q: Float[Tensor, "B M"],
+    next_value: Float[Tensor, " B"],
 ) -> tuple[Float[Tensor, " B"], Bool[Tensor, " B"]]:
-    """y of (1) and which windows count: whole ones, and those that a terminal state ends.
+    """y of (2) and which windows count: whole ones, and those that a terminal state ends.
 
     Args:
         reward, discount, valid: of the L steps; ``discount`` is γ(1 − terminated).
-        next_q: values of all sequences in the state after the window; unused where it ended before.
+        next_value: q(s_{t+n}, b*; θ⁻), of the state after the window; unused where it ended before.
     """
     whole = valid[:, -1]
     last = valid.sum(-1, keepdim=True) - 1  # row of the last step
     terminated = discount.gather(1, last).squeeze(1) == 0
     value = torch.zeros_like(reward)
-    value[:, -1] = next_q.amax(-1)  # read only by windows that go on to their last row
+    value[:, -1] = next_value  # read only by windows that go on to their last row
     return multi_step_target(reward, discount, value, valid), whole | terminated
 
 
@@ -72,6 +75,7 @@ class MacroQ(ActionValueAgent):
         exploration: how it acts on the values of first actions.
         target: how θ⁻ follows θ.
         huber_delta: where the loss turns from quadratic to linear.
+        double: whether the network that learns selects b*, as in double DQN.
         evaluation: greedy episodes played at each validation.
     """
 
@@ -88,13 +92,14 @@ class MacroQ(ActionValueAgent):
         exploration: Exploration = EpsilonGreedy(),
         target: TargetUpdate = TargetUpdate(),
         huber_delta: float = 1.0,
+        double: bool = True,
         evaluation: Episodes = Episodes(),
     ) -> None:
         self.window = data.window
         super().__init__(env, data, net, optimizer, gamma, exploration, target, evaluation)
         self.require(huber_delta > 0, "huber_delta", huber_delta, "it is positive")
         self.require(gamma > 0, "gamma", gamma, "at 0 a terminal step is not told from others; use DQN")
-        self.huber_delta = huber_delta
+        self.huber_delta, self.double = huber_delta, double
 
     def build_policy(self, net: QNetwork, exploration: Exploration) -> MacroActionPolicy:
         """One output for each sequence."""
@@ -111,14 +116,16 @@ class MacroQ(ActionValueAgent):
         yield from unstack(data)
 
     def loss(self, batch: Window) -> dict[str, Tensor]:
-        """(1)-(2)."""
+        """(1)-(3)."""
         steps, valid = batch
         with torch.no_grad():
-            next_q = self.q_target(select(steps.next_obs, np.s_[:, -1]))
-            y, counts = macro_target(steps.reward, steps.discount, valid, next_q)  # (1)
+            after = select(steps.next_obs, np.s_[:, -1])
+            next_q = self.q_target(after)
+            best = (self.policy.outputs(after) if self.double else next_q).argmax(-1)  # (1)
+            y, counts = macro_target(steps.reward, steps.discount, valid, chosen(next_q, best))  # (2)
             filled = torch.where(valid, steps.action, torch.randint_like(steps.action, self.actions))
         q = chosen(self.policy.outputs(select(steps.obs, np.s_[:, 0])), sequence_index(filled, self.actions))
         error = torch.nn.functional.huber_loss(q, y, reduction="none", delta=self.huber_delta)
         weight = counts / counts.sum().clamp(min=1)
         self.record(q=q.detach().mean(), td_error=((q.detach() - y).abs() * weight).sum())
-        return {"td_loss": (weight * error).sum()}  # (2)
+        return {"td_loss": (weight * error).sum()}  # (3)

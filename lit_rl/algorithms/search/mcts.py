@@ -10,7 +10,8 @@ Data     Rollouts, to look at: nothing is learnt. The world's rules are known, a
 Differs  Q's range is that of the tree so far, or one that is given. What was found below the action taken stays and
          counts. One player without chance may back up the greatest G instead of the mean, and act by it. With
          :class:`lit_rl.planning.graph_search.GraphSearch` states are nodes of a graph, (2) is an upper bound, and (3)
-         and (4) take the best action's expected value instead of means and visits.
+         and (4) take the best action's expected value instead of means and visits. Where actions are continuous, k Nᵅ
+         of them are tried in a node (progressive widening, Couëtoux et al. 2011), drawn by the world.
 """
 
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ from lit_rl.policies.search import RolloutSearchPolicy
 
 
 class MCTS(Agent):
-    """Looks ahead in a world whose rules it knows; CartPole, tic-tac-toe, and all environments with tables.
+    """Looks ahead in a world whose rules it knows: CartPole, tic-tac-toe, Pendulum, all environments with tables.
 
     Needs no training: the commands that need a checkpoint of other agents take a config of this one.
 
@@ -49,7 +50,7 @@ class MCTS(Agent):
     """
 
     learns = False
-    action_spaces = ("Discrete",)
+    action_spaces = ("Discrete", "Box")
     observation_spaces = ("Box", "Discrete", "Dict")
     policy: RolloutSearchPolicy
 
@@ -70,6 +71,12 @@ class MCTS(Agent):
         self.require(rollouts >= 1, "rollouts", rollouts, "it counts them, from 1; rollout_steps 0 leaves them out")
         self.require(rollout_steps >= 0, "rollout_steps", rollout_steps, "it counts steps, from 0")
         world = world_of(self.env)
+        widens = isinstance(search, TreeSearch) and search.widening is not None
+        rule = "needs widening: its actions cannot be listed" if world.continuous else "lists its actions: no widening"
+        self.require(
+            widens == world.continuous, "search.widening", getattr(search, "widening", None), f"{self.env.id} {rule}"
+        )
+        self.require(not (widens and reuse), "reuse", reuse, "proposed actions are not remembered: false with widening")
         self.policy = RolloutSearchPolicy(world, search, simulations, gamma, reuse, rollouts, rollout_steps)
 
     def minibatches(self, data: Rollout) -> Iterator[Rollout]:

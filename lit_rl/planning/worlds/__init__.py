@@ -7,12 +7,14 @@ from gymnasium import spaces
 from lit_rl.envs.recipe import Env
 from lit_rl.planning.search import World
 from lit_rl.planning.worlds.cart_pole import CartPoleWorld
+from lit_rl.planning.worlds.pendulum import PendulumWorld
 from lit_rl.planning.worlds.table import TableWorld
 from lit_rl.planning.worlds.tic_tac_toe import TicTacToeWorld
 
 WORLDS: dict[str, Callable[[], World]] = {
     "CartPole-v0": CartPoleWorld,
     "CartPole-v1": CartPoleWorld,
+    "Pendulum-v1": PendulumWorld,
     "lit_rl/TicTacToe-v0": TicTacToeWorld,
 }
 """By the environment's id; a world of one's own is entered here."""
@@ -32,8 +34,9 @@ def world_of(env: Env) -> World:
     if changed:
         raise ValueError(f"a search knows {env.id} as it is, not behind the wrapper {changed[0]}")
     if name in WORLDS:
-        if env.kwargs.get("sutton_barto_reward"):
-            raise ValueError("a search knows CartPole's rewards of 1 only: leave sutton_barto_reward out")
+        for other in ("sutton_barto_reward", "g"):
+            if env.kwargs.get(other):
+                raise ValueError(f"a search knows {name} as it is registered: leave {other} out")
         return WORLDS[name]()
     shown = env.observation_space
     if isinstance(shown, spaces.Dict) and "observation" in shown.spaces:
