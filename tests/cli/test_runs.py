@@ -262,6 +262,25 @@ def test_predict_writes_a_data_set(trained: Path, tmp_path: Path):
     assert run("predict", *words[:2], "--output", tmp_path / "set.csv") == 2
 
 
+def test_what_an_agent_predicts_is_a_demonstration(tmp_path: Path):
+    """Value iteration plays, its trajectories become a file, and the reward behind them is found from that file."""
+    grid = ["--model.env.id=lit_rl.envs.finite_mdp:lit_rl/Grid-v0", '--model.env.kwargs={"size": 3}']
+    quiet = ["--trainer.enable_progress_bar=false", "--model.evaluation.count=20"]
+    words = ["--model=ValueIteration", *grid, *quiet, "--model.data.steps_per_epoch=50"]
+    assert run("fit", *words, "--trainer.max_epochs=1", f"--trainer.directory={tmp_path / 'expert'}") == 0
+    file = tmp_path / "expert.npz"
+    assert (
+        run("predict", "--ckpt_path", tmp_path / "expert/checkpoints/last.ckpt", "--output", file, "--episodes=20") == 0
+    )
+    words = ["--model=MaxEntIRL", *grid, *quiet, f"--model.data.file={file}", "--model.data.horizon=8"]
+    assert run("fit", *words, "--trainer.max_epochs=2", f"--trainer.directory={tmp_path / 'found'}") == 0
+    found = torch.load(tmp_path / "found/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    reward = found["psi"].squeeze(-1)
+    assert int(reward.argmax()) == 8, "the goal, in the last corner, is what the expert was after"
+    other = ["--model.env.id=lit_rl.envs.finite_mdp:lit_rl/Chain-v0", f"--model.data.file={file}"]
+    assert run("fit", "--model=MaxEntIRL", *other, f"--trainer.directory={tmp_path / 'other'}") != 0
+
+
 def test_a_failing_run_names_its_last_checkpoint(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
