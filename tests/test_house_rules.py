@@ -215,7 +215,7 @@ def test_algorithm_is_complete(name: str):
     assert CITATION.search(parts["Paper"].partition("Formula sheet:")[2]), "Paper needs 'Formula sheet: <id>'"
     (entry,) = (entry for entry in agents() if entry.name == name)
     assert entry.action_spaces, f"{name} needs a class attribute action_spaces"
-    most = 8 if name == "MPC" else 4  # one for each planner, which is all that an MPC is
+    most = {"MPC": 8, "MCTS": 5}.get(name, 4)  # one for each planner, and for each kind of world
     assert 1 <= len(entry.configs) <= most, f"configs/{entry.folder}/ has {len(entry.configs)} files"
     assert (ROOT / "tests" / "algorithms" / f"test_{entry.folder}.py").exists()
 
