@@ -73,8 +73,8 @@ As of 2026-11-26. *Adding one step of 8 environments*: nine writes into columns 
 each; a round of several steps shares them. *DQN with an update every 4 steps*: the same loop written by hand,
 without checks, logs or checkpoints, needs nine tenths of the time. *Prioritised sampling*: beside reading the
 rows, 18 µs of binary search in the 3,907 blocks of 10⁶ leaves, 35 µs in the two levels below, 6 µs of weights,
-and waiting for memory. *TD3*: with 256 × 256 units and 256 rows,
-where nearly all is matrix products that both sides need, it was 1.2 times as fast (neither learns in the 4,000 steps of that race).
+and waiting for memory. *TD3* with 256 × 256 units and 256 rows, nearly all of which is matrix products that
+both sides need, was 1.2 times as fast; neither learns in the 4,000 steps that this race had.
 """
 
 

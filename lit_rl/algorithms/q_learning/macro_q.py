@@ -99,7 +99,7 @@ class MacroQ(ActionValueAgent):
         super().__init__(env, data, net, optimizer, gamma, exploration, target, evaluation)
         self.require(huber_delta > 0, "huber_delta", huber_delta, "it is positive")
         self.require(gamma > 0, "gamma", gamma, "at 0 a terminal step is not told from others; use DQN")
-        self.huber_delta, self.double = huber_delta, double
+        self.huber_delta, self.selects_itself = huber_delta, double
 
     def build_policy(self, net: QNetwork, exploration: Exploration) -> MacroActionPolicy:
         """One output for each sequence."""
@@ -121,7 +121,7 @@ class MacroQ(ActionValueAgent):
         with torch.no_grad():
             after = select(steps.next_obs, np.s_[:, -1])
             next_q = self.q_target(after)
-            best = (self.policy.outputs(after) if self.double else next_q).argmax(-1)  # (1)
+            best = (self.policy.outputs(after) if self.selects_itself else next_q).argmax(-1)  # (1)
             y, counts = macro_target(steps.reward, steps.discount, valid, chosen(next_q, best))  # (2)
             filled = torch.where(valid, steps.action, torch.randint_like(steps.action, self.actions))
         q = chosen(self.policy.outputs(select(steps.obs, np.s_[:, 0])), sequence_index(filled, self.actions))
