@@ -26,15 +26,21 @@ def agent(**changes) -> MacroQ:
     return detached(MacroQ("CartPole-v1", **arguments | changes))
 
 
-def test_the_loss_by_hand() -> None:
+@pytest.mark.parametrize("double", [True, False])
+def test_the_loss_by_hand(double: bool) -> None:
     """Row 0 is whole, row 1 ends by termination after one step, row 2 is cut by a time limit and left out."""
-    macro, data = agent(huber_delta=100.0), window(3)
+    macro, data = agent(huber_delta=100.0, double=double), window(3)
+    with torch.no_grad():
+        for parameter in macro.policy.head.parameters():
+            parameter.neg_()  # what the copy likes best is now what the learner likes least
     discount = torch.full((3, 3), 0.9)
     discount[1, 0] = 0.0
     valid = torch.tensor([[True] * 3, [True, False, False], [True, True, False]])
     data = data._replace(steps=data.steps._replace(discount=discount), valid=valid)
     reward, action = data.steps.reward.numpy(), data.steps.action.numpy()
-    best = macro.q_target(data.steps.next_obs[:, 2]).amax(-1)[0].item()
+    slow, fast = macro.q_target(data.steps.next_obs[:, 2])[0], macro.q(data.steps.next_obs[:, 2])[0]
+    assert slow.argmax() != fast.argmax()
+    best = slow[(fast if double else slow).argmax()].item()
     y = [reward[0, 0] + 0.9 * reward[0, 1] + 0.81 * reward[0, 2] + 0.729 * best, reward[1, 0]]
     q = macro.q(data.steps.obs[:, 0]).detach().numpy()
     first = q[0, action[0] @ np.array([4, 2, 1])]
