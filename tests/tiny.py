@@ -96,6 +96,8 @@ def tiny(name: str, space: str | None = None, num_envs: int = 2, env: Env | None
             small = 8
         if small is not None:
             arguments[parameter.name] = small
+    if name == "MCTS" and space == "Box":  # torques are proposed
+        arguments |= {"search": lit_rl.TreeSearch(widening=lit_rl.Widening()), "reuse": False}
     arguments["data"] = replace(arguments["data"], **changes.pop("data", {}))
     return kind(**arguments | changes)
 
