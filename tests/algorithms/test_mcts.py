@@ -160,5 +160,6 @@ def test_continuous_actions_are_proposed_and_widened():
         lit_rl.MCTS("CartPole-v1", search=search, reuse=False)
     with pytest.raises(ValueError, match="proposed actions are not remembered"):
         lit_rl.MCTS("Pendulum-v1", search=search)
-    with pytest.raises(ValueError, match="leave g out"):
-        lit_rl.MCTS(Env("Pendulum-v1", kwargs={"g": 9.81}), search=search, reuse=False)
+    for gravity in (9.81, 0.0):
+        with pytest.raises(ValueError, match="leave g out"):
+            lit_rl.MCTS(Env("Pendulum-v1", kwargs={"g": gravity}), search=search, reuse=False)

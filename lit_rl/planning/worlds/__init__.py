@@ -34,8 +34,8 @@ def world_of(env: Env) -> World:
     if changed:
         raise ValueError(f"a search knows {env.id} as it is, not behind the wrapper {changed[0]}")
     if name in WORLDS:
-        for other in ("sutton_barto_reward", "g"):
-            if env.kwargs.get(other):
+        for other, usual in (("sutton_barto_reward", False), ("g", 10.0)):
+            if env.kwargs.get(other, usual) != usual:
                 raise ValueError(f"a search knows {name} as it is registered: leave {other} out")
         return WORLDS[name]()
     shown = env.observation_space
