@@ -9,6 +9,8 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
+from lit_rl.planning.trajectory import refuse_below
+
 
 class NothingToDraw(Exception):
     """Of the agent at hand, and why."""
@@ -25,17 +27,8 @@ class Pictures(Callback, ABC):
     """
 
     def __init__(self, every_n_epochs: int = 1) -> None:
-        self.every_n_epochs = self.at_least(1, "every_n_epochs", every_n_epochs)
-
-    def at_least(self, least: int, name: str, value: int) -> int:
-        """The argument, if it is not too small.
-
-        Raises:
-            ValueError: it is.
-        """
-        if value < least:
-            raise ValueError(f"{type(self).__name__}.{name} is {value}: it must be at least {least}")
-        return value
+        self.every_n_epochs = every_n_epochs
+        refuse_below(self, {"every_n_epochs": 1})
 
     @abstractmethod
     def draw(self, agent: Any) -> dict[str, np.ndarray]:

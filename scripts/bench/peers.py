@@ -72,38 +72,30 @@ def sb3_dqn(every: int, seed: int) -> Any:
     return model
 
 
-def sb3_sac(seed: int) -> Any:
-    from stable_baselines3 import SAC
-
-    return SAC(
-        "MlpPolicy",
-        gymnasium.make("Pendulum-v1"),
-        learning_rate=1e-3,
-        buffer_size=100_000,
-        learning_starts=100,
-        batch_size=256,
-        policy_kwargs={"net_arch": [256, 256]},
-        seed=seed,
-        device="cpu",
-    )
-
-
-def sb3_deterministic(name: str, seed: int) -> Any:
-    """DDPG or TD3, by name, with Gaussian noise."""
-    import numpy as np
+def _sb3_pendulum(name: str, seed: int, width: int, **settings: Any) -> Any:
+    """What all agents on Pendulum have in common."""
     import stable_baselines3
-    from stable_baselines3.common.noise import NormalActionNoise
 
     return getattr(stable_baselines3, name)(
         "MlpPolicy",
         gymnasium.make("Pendulum-v1"),
         learning_rate=1e-3,
         buffer_size=100_000,
-        learning_starts=500,
-        batch_size=128,
-        gamma=0.98,
-        action_noise=NormalActionNoise(np.zeros(1), np.full(1, 0.1)),
-        policy_kwargs={"net_arch": [128, 128]},
+        policy_kwargs={"net_arch": [width, width]},
         seed=seed,
         device="cpu",
+        **settings,
     )
+
+
+def sb3_sac(seed: int) -> Any:
+    return _sb3_pendulum("SAC", seed, 256, learning_starts=100, batch_size=256)
+
+
+def sb3_deterministic(name: str, seed: int) -> Any:
+    """DDPG or TD3, by name, with Gaussian noise."""
+    import numpy as np
+    from stable_baselines3.common.noise import NormalActionNoise
+
+    noise = NormalActionNoise(np.zeros(1), np.full(1, 0.1))
+    return _sb3_pendulum(name, seed, 128, learning_starts=500, batch_size=128, gamma=0.98, action_noise=noise)

@@ -68,7 +68,7 @@ class PendulumWorld(World):
 
         def evaluate(state: State, rng: Random) -> float:
             (angle, speed), draw, limit = state, rng.random, TORQUE
-            value, discount, torque = 0.0, 1.0, TORQUE * (2.0 * rng.random() - 1.0)
+            value, discount, torque = 0.0, 1.0, limit * (2.0 * draw() - 1.0)
             for _ in range(depth):
                 off = (angle + pi) % (2 * pi) - pi
                 value -= discount * (off * off + 0.1 * speed * speed + 0.001 * torque * torque)
