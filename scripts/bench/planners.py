@@ -37,7 +37,7 @@ def plans(steps: int | None, rounds: int) -> list[Row | Quantity]:
         return -cost
 
     def ours(seed: int) -> float:
-        planner, memory = MPPI(SAMPLES, temperature=0.1, deviation=0.75), None
+        planner, memory = MPPI(SAMPLES, temperature=0.1, deviation=0.75, control_cost=True), None
 
         def first_action(state: torch.Tensor) -> torch.Tensor:
             nonlocal memory
