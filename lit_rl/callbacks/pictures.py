@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lit_rl.planning.trajectory import refuse_below
+from lit_rl.bounds import refuse_below
 
 
 class NothingToDraw(Exception):
@@ -28,7 +28,7 @@ class Pictures(Callback, ABC):
 
     def __init__(self, every_n_epochs: int = 1) -> None:
         self.every_n_epochs = every_n_epochs
-        refuse_below(self, {"every_n_epochs": 1})
+        refuse_below(self, 1, "every_n_epochs")
 
     @abstractmethod
     def draw(self, agent: Any) -> dict[str, np.ndarray]:

@@ -6,10 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lit_rl.bounds import refuse_below
 from lit_rl.callbacks.pictures import NothingToDraw, Pictures
 from lit_rl.callbacks.tables import CELL, heat_map
 from lit_rl.envs.playing import play_episode
-from lit_rl.planning.trajectory import refuse_below, rollout
+from lit_rl.planning.trajectory import rollout
 from lit_rl.policies.control import ControlPolicy
 
 Array = np.ndarray
@@ -35,7 +36,8 @@ class PlanPictures(Pictures):
     def __init__(self, every_n_epochs: int = 1, steps: int = 100, seed: int = 0, cells: int = 15) -> None:
         super().__init__(every_n_epochs)
         self.steps, self.seed, self.cells = steps, seed, cells
-        refuse_below(self, {"steps": 2, "cells": 0})
+        refuse_below(self, 2, "steps")
+        refuse_below(self, 0, "cells")
 
     def draw(self, agent: Any) -> dict[str, Array]:
         """See :meth:`Pictures.draw`."""

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
+from lit_rl.bounds import refuse_below
 from lit_rl.callbacks.pictures import NothingToDraw, Pictures
 from lit_rl.envs.vector import episode_seed, stack_observations
 from lit_rl.planning.search import SearchTree
-from lit_rl.planning.trajectory import refuse_below
 from lit_rl.planning.tree_rules import Node
 from lit_rl.planning.tree_search import Tree
 from lit_rl.policies.search import SearchPolicy
@@ -34,7 +34,7 @@ class SearchPictures(Pictures):
     def __init__(self, every_n_epochs: int = 1, depth: int = 4, branches: int = 4, seed: int = 0) -> None:
         super().__init__(every_n_epochs)
         self.depth, self.branches, self.seed = depth, branches, seed
-        refuse_below(self, {"depth": 1, "branches": 1})
+        refuse_below(self, 1, "depth", "branches")
 
     def draw(self, agent: Any) -> dict[str, Array]:
         """See :meth:`Pictures.draw`."""

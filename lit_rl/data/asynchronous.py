@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from lit_rl.batch import Rollout
+from lit_rl.bounds import refuse_below
 from lit_rl.data.arrays import tensors
 from lit_rl.data.experience import Experience, Round
 from lit_rl.data.source import Source
@@ -75,11 +76,8 @@ class Asynchronous:
     reread: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("steps", "steps_per_epoch", "rollouts_per_batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"Asynchronous.{name} is {getattr(self, name)}; it must be at least 1")
-        if self.workers < 0:
-            raise ValueError(f"Asynchronous.workers is {self.workers}; it must be 0 or more")
+        refuse_below(self, 1, "steps", "steps_per_epoch", "rollouts_per_batch")
+        refuse_below(self, 0, "workers")
 
     def round_steps(self, num_envs: int) -> int:
         """Environment steps behind one gradient."""

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lit_rl.bounds import refuse_below
 from lit_rl.data.experience import Experience, Round
 from lit_rl.envs.finite_mdp import FiniteMDP, finite_mdp_of
 from lit_rl.envs.recipe import Env
@@ -46,13 +47,8 @@ class Demonstrations:
     steps_per_batch: int = 10
 
     def __post_init__(self) -> None:
-        for name in ("horizon", "steps_per_epoch", "steps_per_batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"Demonstrations.{name} is {getattr(self, name)}; it must be at least 1")
-        if self.episodes is not None and self.episodes < 1:
-            raise ValueError(f"Demonstrations.episodes is {self.episodes}; it must be at least 1, or null for all")
-        if self.temperature < 0:
-            raise ValueError(f"Demonstrations.temperature is {self.temperature}; it is 0 or positive")
+        refuse_below(self, 1, "horizon", "episodes", "steps_per_epoch", "steps_per_batch")
+        refuse_below(self, 0, "temperature")
 
     def env_steps_per_epoch(self, num_envs: int) -> int:
         """Updates in an epoch."""

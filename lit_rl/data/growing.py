@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lit_rl.bounds import refuse_below
 from lit_rl.data.experience import Round
 from lit_rl.data.replay import Replay, ReplayExperience
 from lit_rl.envs.recipe import Env
@@ -31,9 +32,7 @@ class GrowingBatch:
     steps_per_batch: int = 1_000
 
     def __post_init__(self) -> None:
-        for name in ("capacity", "steps_per_round", "steps_per_epoch", "steps_per_batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"GrowingBatch.{name} is {getattr(self, name)}; it must be at least 1")
+        refuse_below(self, 1, "capacity", "steps_per_round", "steps_per_epoch", "steps_per_batch")
 
     def replay(self) -> Replay:
         """The memory behind it."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from lit_rl.bounds import refuse_below
 from lit_rl.data.experience import Experience, Round
 from lit_rl.envs.finite_mdp import finite_mdp_of
 from lit_rl.envs.recipe import Env
@@ -22,9 +23,7 @@ class KnownModel:
     steps_per_batch: int = 10
 
     def __post_init__(self) -> None:
-        for name in ("steps_per_epoch", "steps_per_batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"KnownModel.{name} is {getattr(self, name)}; it must be at least 1")
+        refuse_below(self, 1, "steps_per_epoch", "steps_per_batch")
 
     def env_steps_per_epoch(self, num_envs: int) -> int:
         """Sweeps in an epoch."""

@@ -32,6 +32,7 @@ class Prioritized:
 
 WIDTH = 16  # children of a node
 _BEFORE = np.triu(np.ones((WIDTH, WIDTH), np.float32), 1)  # rows times this are sums of all before: cheaper than cumsum
+_BEHIND = np.arange(-1, WIDTH - 1) % WIDTH  # one before the first whose sums before are too large; of none, the last
 
 
 class SumTree:
@@ -64,7 +65,7 @@ class SumTree:
 
     def __getitem__(self, index: np.ndarray) -> np.ndarray:
         """The numbers of leaves ``index`` [B]."""
-        return self.leaves.reshape(-1)[index]
+        return self.leaves.reshape(-1).take(index)
 
     def set(self, index: np.ndarray, value: np.ndarray | float) -> None:
         """Write leaves ``index`` [B] (the last of equal ones wins) and refresh the sums above them."""
@@ -79,15 +80,16 @@ class SumTree:
 
     def find(self, mass: np.ndarray) -> np.ndarray:
         """The leaves [B] under which the running sums ``mass`` [B] in [0, total) fall; none that is 0."""
-        before = self.running[:-1]
-        place = before.searchsorted(mass, side="right") - 1
-        mass = (mass - before[place]).astype(np.float32)
+        running = self.running[:-1]
+        place = running.searchsorted(mass, side="right") - 1
+        mass = (mass - running.take(place)).astype(np.float32)
         first = np.arange(0, len(mass) * WIDTH, WIDTH)
         for level in (self.sums, self.leaves):
             before = level.take(place, 0) @ _BEFORE  # [B, 16]
-            child = ((before > mass[:, None]).argmax(-1) - 1) & (WIDTH - 1)  # none is larger: the last
-            mass = mass - before.reshape(-1)[first + child]
-            place = place * WIDTH + child
+            child = _BEHIND.take((before > mass[:, None]).argmax(-1))
+            mass -= before.reshape(-1).take(first + child)
+            place *= WIDTH
+            place += child
         if not self[place].all():  # rounding has led beyond the last number of a block, or of all
             for at in np.flatnonzero(self[place] == 0):
                 place[at] = np.flatnonzero(self.leaves.reshape(-1)[: place[at] + 1])[-1]

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from lit_rl.batch import Rollout, Transition
+from lit_rl.bounds import refuse_below
 from lit_rl.data.collector import as_tensors
 from lit_rl.data.experience import Round
 from lit_rl.data.replay import Replay, ReplayExperience
@@ -39,9 +40,7 @@ class Rehearsal:
     rollouts_per_batch: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("steps", "capacity", "batch_size", "steps_per_epoch", "rollouts_per_batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"Rehearsal.{name} is {getattr(self, name)}; it must be at least 1")
+        refuse_below(self, 1, "steps", "capacity", "batch_size", "steps_per_epoch", "rollouts_per_batch")
         if not self.replay_ratio > 0:
             raise ValueError(f"Rehearsal.replay_ratio is {self.replay_ratio}; it must be positive")
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
+from lit_rl.bounds import refuse_below
 from lit_rl.checkpoint import read_arrays, read_header, write_arrays
 from lit_rl.data.experience import Experience, Round
 from lit_rl.data.memory import ReplayMemory
@@ -67,17 +68,11 @@ class Replay(Transitions):
     act_device: Literal["same", "cpu"] = "same"
 
     def __post_init__(self) -> None:
-        for name in ("capacity", "batch_size", "n_step", "steps_per_epoch", "steps_per_batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"Replay.{name} is {getattr(self, name)}; it must be at least 1")
+        refuse_below(self, 1, "capacity", "batch_size", "n_step")
+        refuse_below(self, 1, "steps_per_round", "steps_per_epoch", "steps_per_batch")
         if not self.replay_ratio > 0:
             raise ValueError(f"Replay.replay_ratio is {self.replay_ratio}; it must be positive (updates per env step)")
-        if self.warmup < 0:
-            raise ValueError(f"Replay.warmup is {self.warmup}; it must be 0 or more")
-        if self.workers < 0:
-            raise ValueError(f"Replay.workers is {self.workers}; it must be 0 or more")
-        if self.steps_per_round is not None and self.steps_per_round < 1:
-            raise ValueError(f"Replay.steps_per_round is {self.steps_per_round}; it must be at least 1")
+        refuse_below(self, 0, "warmup", "workers")
         if self.capacity < self.warmup:
             raise ValueError(f"Replay.capacity {self.capacity} is smaller than the warm-up of {self.warmup} steps")
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from lit_rl.bounds import refuse_below
 from lit_rl.data.collector import as_tensors
 from lit_rl.data.experience import Experience, Round
 from lit_rl.data.source import Source
@@ -30,11 +31,8 @@ class Rollouts:
     act_device: Literal["same", "cpu"] = "same"
 
     def __post_init__(self) -> None:
-        for name in ("steps", "steps_per_epoch", "rollouts_per_batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"Rollouts.{name} is {getattr(self, name)}; it must be at least 1")
-        if self.workers < 0:
-            raise ValueError(f"Rollouts.workers is {self.workers}; it must be 0 or more")
+        refuse_below(self, 1, "steps", "steps_per_epoch", "rollouts_per_batch")
+        refuse_below(self, 0, "workers")
 
     def rounds_per_epoch(self, num_envs: int) -> int:
         """Rollouts in an epoch."""

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lit_rl.bounds import refuse_below
 from lit_rl.checkpoint import read_arrays, write_arrays
 from lit_rl.data.experience import Experience, Round
 from lit_rl.envs.recipe import Env
@@ -70,12 +71,8 @@ class SelfPlay:
     steps_per_batch: int = 500
 
     def __post_init__(self) -> None:
-        for name in ("capacity", "batch_size", "steps_per_epoch", "steps_per_batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"SelfPlay.{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("warmup", "sampled_moves"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"SelfPlay.{name} is {getattr(self, name)}; it must be 0 or more")
+        refuse_below(self, 1, "capacity", "batch_size", "steps_per_epoch", "steps_per_batch")
+        refuse_below(self, 0, "warmup", "sampled_moves")
         if not self.replay_ratio > 0:
             raise ValueError(f"SelfPlay.replay_ratio is {self.replay_ratio}; it must be positive (updates per move)")
         if not (self.noise[0] > 0 and 0 <= self.noise[1] <= 1):

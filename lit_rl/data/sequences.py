@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from lit_rl.batch import Transition
+from lit_rl.bounds import refuse_below
 from lit_rl.data.replay import Replay, ReplayExperience
 from lit_rl.envs.recipe import Env
 from lit_rl.policies.policy import Policy
@@ -35,9 +36,8 @@ class SequenceReplay(Replay):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, least in (("length", 1), ("burn_in", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"SequenceReplay.{name} is {getattr(self, name)}; it must be at least {least}")
+        refuse_below(self, 1, "length")
+        refuse_below(self, 0, "burn_in")
         if self.n_step != 1 or self.prioritized is not None:
             raise ValueError(
                 "SequenceReplay serves single steps, sampled uniformly: leave n_step and prioritized alone"

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from lit_rl.batch import Observation, Rollout
+from lit_rl.bounds import refuse_below
 from lit_rl.data.arrays import assign, empty, take, tensors
 from lit_rl.data.collector import Collector
 from lit_rl.data.experience import Experience, Round
@@ -44,9 +45,7 @@ class SimulatedRollouts:
     rollouts_per_batch: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("steps", "starts", "runs", "horizon", "steps_per_epoch", "rollouts_per_batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"SimulatedRollouts.{name} is {getattr(self, name)}; it must be at least 1")
+        refuse_below(self, 1, "steps", "starts", "runs", "horizon", "steps_per_epoch", "rollouts_per_batch")
 
     def env_steps_per_round(self, num_envs: int) -> int:
         """T · N + S · R · H: environments whose episode is over wait, and it counts."""

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from lit_rl.batch import Rollout, Trajectories, map_tensors
+from lit_rl.bounds import refuse_below
 from lit_rl.data.arrays import take, tensors
 from lit_rl.data.experience import Experience, Round
 from lit_rl.data.source import Source
@@ -39,9 +40,7 @@ class WholeEpisodes:
     act_device: Literal["same", "cpu"] = "same"
 
     def __post_init__(self) -> None:
-        for name in ("episodes_per_env", "window", "steps_per_epoch", "steps_per_batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"WholeEpisodes.{name} is {getattr(self, name)}; it must be at least 1")
+        refuse_below(self, 1, "episodes_per_env", "window", "steps_per_epoch", "steps_per_batch")
 
     def env_steps_per_epoch(self, num_envs: int) -> int:
         """Environment steps of one process in an epoch, but for the rest of its last round."""

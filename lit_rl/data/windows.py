@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from lit_rl.batch import Transition
+from lit_rl.bounds import refuse_below
 from lit_rl.data.replay import Replay, ReplayExperience
 from lit_rl.envs.recipe import Env
 from lit_rl.policies.policy import Policy
@@ -30,8 +31,7 @@ class WindowReplay(Replay):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.window < 1:
-            raise ValueError(f"WindowReplay.window is {self.window}; it must be at least 1")
+        refuse_below(self, 1, "window")
         if self.n_step != 1 or self.prioritized is not None:
             raise ValueError("WindowReplay serves single steps, sampled uniformly: leave n_step and prioritized alone")
 

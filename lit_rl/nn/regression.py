@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from lit_rl.bounds import refuse_below
+
 Method = Literal["gradient", "least_squares"]
 
 
@@ -28,10 +30,7 @@ class Regression:
     def __post_init__(self) -> None:
         if self.method not in get_args(Method):
             raise ValueError(f"Regression.method is {self.method!r}: choose one of {', '.join(get_args(Method))}")
-        for name in ("steps", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"Regression.{name} is {value}; it must be at least 1")
+        refuse_below(self, 1, "steps", "batch_size")
 
     def refuse_hidden_layers(self, body: nn.Module) -> None:
         """Refuse a body with parameters where the last layer alone would learn.

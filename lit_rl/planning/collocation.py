@@ -21,11 +21,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lit_rl.bounds import refuse_below
 from lit_rl.planning.derivatives import Expansion, convex, dynamics_hessian, expand
 from lit_rl.planning.line_search import first_good
 from lit_rl.planning.lqr import LinearQuadratic, follow, lqr
 from lit_rl.planning.planner import Memory, Planner
-from lit_rl.planning.trajectory import ControlProblem, refuse_below, rollout
+from lit_rl.planning.trajectory import ControlProblem, rollout
 
 
 class Transcription(NamedTuple):
@@ -64,7 +65,9 @@ class Collocation(Planner):
     armijo: float = 1e-4
 
     def __post_init__(self) -> None:
-        refuse_below(self, {"iterations": 1, "tolerance": 0.0, "halvings": 0})
+        refuse_below(self, 1, "iterations")
+        refuse_below(self, 0, "tolerance")
+        refuse_below(self, 0, "halvings")
         if not 0 < self.armijo < 1:
             raise ValueError(f"Collocation.armijo is {self.armijo}; it must lie in (0, 1)")
 

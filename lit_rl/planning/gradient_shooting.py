@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lit_rl.bounds import refuse_below
 from lit_rl.planning.planner import Memory, Planner, clip, objective, standard_normal
-from lit_rl.planning.trajectory import ControlProblem, refuse_below
+from lit_rl.planning.trajectory import ControlProblem
 
 
 def plan_gradient(
@@ -47,7 +48,8 @@ class GradientShooting(Planner):
     deviation: float = 0.5
 
     def __post_init__(self) -> None:
-        refuse_below(self, {"starts": 1, "steps": 1, "deviation": 0.0})
+        refuse_below(self, 1, "starts", "steps")
+        refuse_below(self, 0, "deviation")
         if not self.step_size > 0:
             raise ValueError(f"GradientShooting.step_size is {self.step_size}; it must be positive")
 

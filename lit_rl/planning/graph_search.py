@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lit_rl.bounds import refuse_below
 from lit_rl.planning.search import Array, Search, SearchTree, World, without_garbage_collection
 from lit_rl.planning.search_model import Evaluate
 from lit_rl.planning.tree_rules import UCT
@@ -39,8 +40,7 @@ class GraphSearch(Search):
     bound: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"GraphSearch.steps is {self.steps}; it must be at least 1")
+        refuse_below(self, 1, "steps")
 
     def begin(self, model: Any, state: Any, gamma: float = 1.0, two_players: bool = False) -> "Graph":
         """See :meth:`Search.begin`; two players would need backups of their own.

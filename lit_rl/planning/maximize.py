@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lit_rl.bounds import refuse_below
 from lit_rl.planning.cem import Maximum, Value, better_of, cross_entropy
 from lit_rl.planning.cma_es import cma_es, population_size, require_pycma
-from lit_rl.planning.trajectory import refuse_below
 
 
 class Maximizer(ABC):
@@ -42,7 +42,7 @@ class SamplingMaximizer(Maximizer):
     samples: int = 64
 
     def __post_init__(self) -> None:
-        refuse_below(self, {"samples": 1})
+        refuse_below(self, 1, "samples")
 
     def draws(self, rows: int, dimensions: int, generator: torch.Generator | None = None) -> Tensor:
         """Uniform [B, N, A]."""
@@ -75,7 +75,8 @@ class CEMMaximizer(Maximizer):
     elites: int = 6
 
     def __post_init__(self) -> None:
-        refuse_below(self, {"iterations": 1, "samples": 2, "elites": 2})
+        refuse_below(self, 1, "iterations")
+        refuse_below(self, 2, "samples", "elites")
         if self.elites > self.samples:
             raise ValueError(f"CEMMaximizer.elites is {self.elites} of {self.samples} samples; it must not be more")
 
@@ -110,7 +111,7 @@ class GradientMaximizer(Maximizer):
     step_size: float = 0.5
 
     def __post_init__(self) -> None:
-        refuse_below(self, {"starts": 1, "steps": 1})
+        refuse_below(self, 1, "starts", "steps")
         if not self.step_size > 0:
             raise ValueError(f"GradientMaximizer.step_size is {self.step_size}; it must be positive")
 
@@ -161,7 +162,8 @@ class CMAESMaximizer(Maximizer):
     sigma: float = 0.5
 
     def __post_init__(self) -> None:
-        refuse_below(self, {"iterations": 1} if self.population is None else {"iterations": 1, "population": 4})
+        refuse_below(self, 1, "iterations")
+        refuse_below(self, 4, "population")
         if not self.sigma > 0:
             raise ValueError(f"CMAESMaximizer.sigma is {self.sigma}; it must be positive")
         require_pycma("CMAESMaximizer")

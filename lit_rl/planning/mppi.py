@@ -15,8 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lit_rl.bounds import refuse_below
 from lit_rl.planning.planner import Memory, Planner, clip, colour, objective, standard_normal
-from lit_rl.planning.trajectory import ControlProblem, refuse_below
+from lit_rl.planning.trajectory import ControlProblem
 
 
 def path_integral_update(
@@ -65,7 +66,8 @@ class MPPI(Planner):
     control_cost: bool = False
 
     def __post_init__(self) -> None:
-        refuse_below(self, {"samples": 1, "iterations": 1, "exponent": 0.0})
+        refuse_below(self, 1, "samples", "iterations")
+        refuse_below(self, 0, "exponent")
         for name in ("temperature", "deviation"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"MPPI.{name} is {getattr(self, name)}; it must be positive")

@@ -19,12 +19,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from lit_rl.bounds import refuse_below
 from lit_rl.planning.box_qp import box_qp
 from lit_rl.planning.derivatives import Expansion
 from lit_rl.planning.line_search import first_good
 from lit_rl.planning.lqr import backup, policy_backup
 from lit_rl.planning.planner import Memory, Planner, clip, colour, standard_normal
-from lit_rl.planning.trajectory import ControlProblem, refuse_below, rollout
+from lit_rl.planning.trajectory import ControlProblem, rollout
 
 
 class Solution(NamedTuple):
@@ -146,8 +147,9 @@ class SecondOrder(Planner):
     damping: float = 1e-6
 
     def __post_init__(self) -> None:
-        counts = {"iterations": 1, "starts": 1, "guesses": self.starts - 1, "halvings": 0}
-        refuse_below(self, counts | {"tolerance": 0.0, "deviation": 0.0})
+        refuse_below(self, 1, "iterations", "starts")
+        refuse_below(self, 0, "halvings", "tolerance", "deviation")
+        refuse_below(self, self.starts - 1, "guesses")
         if not (self.damping > 0 and 0 < self.armijo < 1):
             raise ValueError(
                 f"{type(self).__name__}: damping {self.damping} must be positive, armijo {self.armijo} in (0, 1)"

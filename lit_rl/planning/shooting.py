@@ -11,10 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lit_rl.bounds import refuse_below
 from lit_rl.planning.cem import cross_entropy
 from lit_rl.planning.cma_es import cma_es, population_size, require_pycma
 from lit_rl.planning.planner import Memory, Planner, clip, colour, objective, standard_normal, uniform
-from lit_rl.planning.trajectory import ControlProblem, refuse_below
+from lit_rl.planning.trajectory import ControlProblem
 
 Found = tuple[Tensor, Tensor]  # the plans [B, H, A], and what else is kept [B, K, H, A]
 
@@ -34,7 +35,8 @@ class RandomShooting(Planner):
     exponent: float = 0.0
 
     def __post_init__(self) -> None:
-        refuse_below(self, {"samples": 2, "exponent": 0.0})
+        refuse_below(self, 2, "samples")
+        refuse_below(self, 0, "exponent")
 
     @torch.no_grad()
     def search(
@@ -78,7 +80,9 @@ class CEM(Planner):
     return_mean: bool = True
 
     def __post_init__(self) -> None:
-        refuse_below(self, {"iterations": 1, "samples": 2, "elites": 2, "momentum": 0.0, "floor": 0.0})
+        refuse_below(self, 1, "iterations")
+        refuse_below(self, 2, "samples", "elites")
+        refuse_below(self, 0, "momentum", "floor")
         if self.elites > self.samples:
             raise ValueError(f"CEM.elites is {self.elites} of {self.samples} samples; it must not be more")
 
@@ -133,8 +137,9 @@ class ICEM(Planner):
     exponent: float = 2.0
 
     def __post_init__(self) -> None:
-        least = {"iterations": 1, "samples": 2, "decay": 1.0, "elites": 2, "keep": 1, "momentum": 0.0, "exponent": 0.0}
-        refuse_below(self, least)
+        refuse_below(self, 1, "iterations", "decay", "keep")
+        refuse_below(self, 2, "samples", "elites")
+        refuse_below(self, 0, "momentum", "exponent")
         if not self.keep <= self.elites <= self.samples:
             raise ValueError(
                 f"ICEM: keep {self.keep} ≤ elites {self.elites} ≤ samples {self.samples} must hold; it does not"
@@ -190,7 +195,8 @@ class CMAES(Planner):
     sigma: float = 0.5
 
     def __post_init__(self) -> None:
-        refuse_below(self, {"iterations": 1} if self.population is None else {"iterations": 1, "population": 4})
+        refuse_below(self, 1, "iterations")
+        refuse_below(self, 4, "population")
         if not self.sigma > 0:
             raise ValueError(f"CMAES.sigma is {self.sigma}; it must be positive")
         require_pycma("CMAES")

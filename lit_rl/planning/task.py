@@ -6,12 +6,13 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from lit_rl.bounds import refuse_below
 from lit_rl.planning.regulator import CostToGo, regulate
 from lit_rl.planning.systems.cart_pole import CartPole
 from lit_rl.planning.systems.double_integrator import DoubleIntegrator
 from lit_rl.planning.systems.pendulum import Pendulum
 from lit_rl.planning.systems.system import QuadraticCost, System
-from lit_rl.planning.trajectory import ControlProblem, Cost, refuse_below
+from lit_rl.planning.trajectory import ControlProblem, Cost
 
 KNOWN: dict[str, tuple[System, Cost]] = {
     "Pendulum-v1": (Pendulum(), Pendulum().cost),
@@ -49,7 +50,7 @@ class ControlTask:
     final: Literal["none", "step", "riccati"] = "none"
 
     def __post_init__(self) -> None:
-        refuse_below(self, {"horizon": 1})
+        refuse_below(self, 1, "horizon")
         if self.final not in ("none", "step", "riccati"):
             raise ValueError(f"ControlTask.final is {self.final!r}; it is none, step or riccati")
 

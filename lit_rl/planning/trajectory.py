@@ -9,26 +9,16 @@ problems, candidates and particles at once; the only loop is the one over H.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lit_rl.bounds import refuse_below
+
 Dynamics = Callable[[Tensor, Tensor], Tensor]  # [*B, S], [*B, A] → [*B, S]
 Cost = Callable[[Tensor, Tensor], Tensor]  # [*B, S], [*B, A] → [*B]
 TerminalCost = Callable[[Tensor], Tensor]  # [*B, S] → [*B]
-
-
-def refuse_below(recipe: Any, least: dict[str, float]) -> None:
-    """Check that the fields of ``recipe`` are at least so large.
-
-    Raises:
-        ValueError: one is not.
-    """
-    for name, bound in least.items():
-        if not getattr(recipe, name) >= bound:
-            raise ValueError(f"{type(recipe).__name__}.{name} is {getattr(recipe, name)}; it must be at least {bound}")
 
 
 def centre_of(low: Float[Tensor, " A"], high: Float[Tensor, " A"]) -> Float[Tensor, " A"]:
@@ -88,7 +78,7 @@ class ControlProblem:
             raise ValueError(
                 f"ControlProblem: low {self.low.tolist()} must be [A] and below high {self.high.tolist()} everywhere"
             )
-        refuse_below(self, {"horizon": 1, "particles": 1})
+        refuse_below(self, 1, "horizon", "particles")
 
     @property
     def centre(self) -> Float[Tensor, " A"]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lit_rl import MLP, Env, EpsilonGreedy, Linear, QNetwork, Recurrent, RecurrentDQN, SequenceReplay, TargetUpdate
-from lit_rl.algorithms.q_learning.recurrent_dqn import first_steps, masked_huber
+from lit_rl.algorithms.q_learning.recurrent_dqn import first_steps, last_steps, masked_huber
 from lit_rl.batch import Transition, map_tensors
 from lit_rl.data.sequences import Sequence
 from lit_rl.optimizer import Optimizer
@@ -45,13 +45,14 @@ def batch(seed: int = 0) -> Sequence:
     return Sequence(steps, (place >= begin) & (place <= end))
 
 
-def by_hand(dqn: RecurrentDQN, data: Sequence) -> tuple[torch.Tensor, torch.Tensor]:
-    """q(o_t, h_{t−1}, a_t; θ) and y_t of the valid steps among the L, row by row and step by step."""
+def by_hand(dqn: RecurrentDQN, data: Sequence, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """q(o_t, h_{t−1}, a_t; θ) and y_t of the valid steps among the L, row by row, step by step, reward by reward."""
     body, head = dqn.q
     slow, slow_head = dqn.q_target.slow
     q, y = [], []
     for b in range(B):
         state, slow_state = torch.zeros(1, body.state_size), torch.zeros(1, body.state_size)
+        learnt = []
         for k in range(H + L):
             if not data.valid[b, k]:
                 continue
@@ -61,7 +62,12 @@ def by_hand(dqn: RecurrentDQN, data: Sequence) -> tuple[torch.Tensor, torch.Tens
             following = slow.step(steps.next_obs[None], slow_state)[0]
             if k >= H:
                 q.append(head(features)[0, steps.action])
-                y.append(steps.reward + steps.discount * slow_head(following).max())
+                learnt.append((steps.reward, steps.discount, slow_head(following).max()))
+        for t in range(len(learnt)):
+            target, weight = torch.zeros(()), torch.ones(())
+            for reward, discount, value in learnt[t : t + n]:
+                target, weight, last = target + weight * reward, weight * discount, value
+            y.append(target + weight * last)
     return torch.stack(q), torch.stack(y).detach()
 
 
@@ -76,14 +82,20 @@ def test_where_a_memory_begins() -> None:
     assert first_steps(valid).tolist() == [[False, True], [True, False], [False, False], [False, False]]
 
 
+def test_where_a_sum_of_rewards_ends() -> None:
+    valid = torch.tensor([[True, True], [True, True], [False, True]])
+    assert last_steps(valid).tolist() == [[False, False], [True, False], [False, False]]
+
+
 @cells
-def test_values_and_targets_step_by_step(cell: str) -> None:
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_values_and_targets_step_by_step(cell: str, n: int) -> None:
     """Terminated and truncated rows, at true successors: the value after a cut is read with the memory of the cut."""
-    dqn, data = agent(cell), batch()
+    dqn, data = agent(cell, n_step=n), batch()
     with torch.no_grad():  # θ⁻ is another network
         for parameter in dqn.q_target.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
-    q, y = by_hand(dqn, data)
+    q, y = by_hand(dqn, data, n)
     expected = torch.nn.functional.huber_loss(q, y)
     assert dqn.loss(data)["td_loss"].item() == pytest.approx(expected.item(), rel=1e-4)
 
@@ -156,3 +168,5 @@ def test_other_agents_refuse_a_memory() -> None:
         DoubleDQN("CartPole-v1", net=QNetwork(Recurrent()))
     with pytest.raises(ValueError, match=r"RecurrentDQN\.huber_delta is 0"):
         agent(huber_delta=0.0)
+    with pytest.raises(ValueError, match=r"RecurrentDQN\.n_step is 0"):
+        agent(n_step=0)

@@ -2,15 +2,17 @@
 
 Paper    Hausknecht & Stone 2015, "Deep recurrent Q-learning for partially observable MDPs"; Kapturowski et al. 2019,
          "Recurrent experience replay in distributed reinforcement learning" (R2D2), 3.
-         Formula sheet: 3.3a, 7.1b, 7.1c, 7.6a, H11
+         Formula sheet: 3.3a, 7.1b, 7.1c, 7.4.2a, 7.6a, H11
 Update   h_t  = f(o_t, h_{t−1}; θ) from h = 0 at the first of H + L steps, without gradient through the first H     (1)
-         y_t  = r_t + γ(1 − terminated) max_a q(o_{t+1}, h_t, a; θ⁻),  the memory h_t that of θ⁻                    (2)
+         y_t  = r_t + γ r_{t+1} + … + γᵐ(1 − terminated) max_a q(o_{t+m}, h_{t+m−1}, a; θ⁻),  the memory that of θ⁻,
+                m = n, or fewer at the end of the episode or of the L steps                                       (2)
          L(θ) = mean over the L steps of huber(q(o_t, h_{t−1}, a_t; θ) − y_t)                                      (3)
          θ⁻  ← θ every so many updates, or θ⁻ ← (1 − τ) θ⁻ + τ θ after each                                        (4)
 Data     Replay of sequences, each with H steps of burn-in before it: act ε-greedily in q with the memory, store.
 Differs  Memories begin at zero (Hausknecht & Stone's random updates) and are warmed up (Kapturowski et al.'s burn-in);
-         none is stored. At an episode's beginning there is less burn-in, and zero is right. No n-step, double or
-         prioritised parts, and rewards as they are. A net without a memory is allowed: it is the control.
+         none is stored. At an episode's beginning there is less burn-in, and zero is right. No double or
+         prioritised parts, and rewards as they are; n-step rewards leave the exploring actions between as they
+         are. A net without a memory is allowed: it is the control.
 """
 
 from collections.abc import Iterator
@@ -25,7 +27,8 @@ from lit_rl.batch import Observation, map_tensors, select, unstack
 from lit_rl.data.episodes import EpisodeResults, Episodes
 from lit_rl.data.sequences import Sequence, SequenceReplay
 from lit_rl.envs.recipe import Env
-from lit_rl.functional.action_values import chosen, q_target
+from lit_rl.functional.action_values import chosen, legal_values
+from lit_rl.functional.returns import n_step_returns
 from lit_rl.nn.body import MLP, Recurrent
 from lit_rl.nn.q_network import QNetwork, TargetUpdate
 from lit_rl.nn.recurrent import RecurrentNetwork
@@ -38,6 +41,12 @@ def masked_huber(error: Float[Tensor, "T B"], valid: Bool[Tensor, "T B"], delta:
     """(3): the mean over valid steps."""
     loss = torch.nn.functional.huber_loss(error, torch.zeros_like(error), reduction="none", delta=delta)
     return (loss * valid).sum() / valid.sum().clamp(min=1)
+
+
+def last_steps(valid: Bool[Tensor, "T B"]) -> Bool[Tensor, "T B"]:
+    """Where the valid steps of each column end before the column does: no sum of rewards reaches beyond."""
+    after = torch.cat([valid[1:], torch.ones_like(valid[:1])])
+    return valid & ~after
 
 
 def first_steps(valid: Bool[Tensor, "T B"]) -> Bool[Tensor, "T B"]:
@@ -57,6 +66,7 @@ class RecurrentDQN(ActionValueAgent):
         gamma: discount per step.
         exploration: how it acts on its values.
         target: how θ⁻ follows θ.
+        n_step: n.
         huber_delta: where the loss turns from quadratic to linear.
         evaluation: greedy episodes played at each validation.
     """
@@ -73,12 +83,14 @@ class RecurrentDQN(ActionValueAgent):
         gamma: float = 0.99,
         exploration: Exploration = EpsilonGreedy(),
         target: TargetUpdate = TargetUpdate(tau=0.01),
+        n_step: int = 1,
         huber_delta: float = 1.0,
         evaluation: Episodes = Episodes(),
     ) -> None:
         super().__init__(env, data, net, optimizer, gamma, exploration, target, evaluation)
         self.require(huber_delta > 0, "huber_delta", huber_delta, "it is positive")
-        self.huber_delta, self.burn_in = huber_delta, data.burn_in
+        self.require(n_step >= 1, "n_step", n_step, "it counts rewards, from 1")
+        self.n_step, self.huber_delta, self.burn_in = n_step, huber_delta, data.burn_in
 
     def minibatches(self, data: Sequence) -> Iterator[Sequence]:
         """One per update; the L steps of each count in the normaliser, where there is one."""
@@ -95,11 +107,11 @@ class RecurrentDQN(ActionValueAgent):
         start, learnt = first_steps(valid), slice(self.burn_in, None)
         q = chosen(self.values(steps.obs, start), steps.action[learnt])
         next_q = self.next_values(steps.obs, steps.next_obs, start)
-        mask = legal_actions(select(steps.next_obs, learnt))
-        error = q - q_target(steps.reward[learnt], steps.discount[learnt], next_q, mask)  # (2)
-        counted = valid[learnt]
+        next_value = legal_values(next_q, legal_actions(select(steps.next_obs, learnt))).amax(-1)
+        reward, discount, counted = steps.reward[learnt], steps.discount[learnt], valid[learnt]
+        target = n_step_returns(reward, next_value, discount, last_steps(counted), n=self.n_step)  # (2)
         self.record(q=(q.detach() * counted).sum() / counted.sum(), valid=counted.float().mean())
-        return {"td_loss": masked_huber(error, counted, self.huber_delta)}  # (3)
+        return {"td_loss": masked_huber(q - target, counted, self.huber_delta)}  # (3)
 
     def values(self, obs: Observation, start: Bool[Tensor, "T B"]) -> Float[Tensor, "L B A"]:
         """q(o_t, h_{t−1}, ·; θ) of the L steps, with gradient; (1)."""
