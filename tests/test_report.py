@@ -291,6 +291,23 @@ def test_regret_is_optimum_minus_return_on_the_same_starts(tmp_path: Path):
         regret.regret_of_agent(SAC(env="MountainCarContinuous-v0"))
 
 
+def test_a_regret_is_worked_out_once_and_stays_with_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    task = task_of(tmp_path, "model: {init_args: {env: {id: CartPole-v1}}}", regret=True)
+    run = Run(task, 0, tmp_path / "runs")
+    write_events(run.folder, 1000.0, [(100, 1.0, 1020.0)])
+    run.write({"status": "finished", "message": "", "digest": run.digest()})
+    worked_out = []
+    monkeypatch.setattr(outcomes, "regret_of", lambda checkpoint: worked_out.append(checkpoint) or 12.5)
+    assert [outcomes.outcome_of(run).scores["regret"] for _ in range(2)] == [12.5, 12.5]
+    assert worked_out == [run.checkpoint]
+
+
+def test_of_a_task_that_never_began_nothing_is_kept(tmp_path: Path):
+    task = task_of(tmp_path, "model: {}")
+    outcomes.keep(outcomes.result_of(task, [0], tmp_path / "runs", tmp_path / "docs"), tmp_path / "docs")
+    assert not (tmp_path / "docs").exists()
+
+
 TINY = """
 trainer: {max_epochs: 2}
 model:

@@ -83,7 +83,7 @@ def tree_picture(tree: Tree, depth: int = 4, branches: int = 4) -> Array:
             draw.ellipse((to - 6, y + ROW - 6, to + 6, y + ROW + 6), fill=fill)
             if end - left > 28:
                 assert node.actions is not None
-                label = f"{node.actions[place]}: {node.count[place]}" + (
+                label = f"{written(node.actions[place])}: {node.count[place]}" + (
                     f"  {node.mean[place]:.2f}" * (end - left > 80)
                 )
                 draw.text((to + 8, y + ROW - 16), label, fill=(60, 60, 60))
@@ -93,6 +93,11 @@ def tree_picture(tree: Tree, depth: int = 4, branches: int = 4) -> Array:
     draw.ellipse((WIDTH / 2 - 7, MARGIN - 7, WIDTH / 2 + 7, MARGIN + 7), fill=(60, 60, 60))
     draw.text((WIDTH / 2 + 12, MARGIN - 14), f"{tree.visits} simulations, value {tree.value:.2f}", fill=(60, 60, 60))
     return np.asarray(image)
+
+
+def written(action: Any) -> str:
+    """A move by its number, a vector of continuous actions by two digits of each."""
+    return ", ".join(f"{float(x):.2g}" for x in action) if isinstance(action, tuple) else str(action)
 
 
 def _children(child: Any) -> list[Node]:

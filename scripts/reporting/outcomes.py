@@ -54,7 +54,10 @@ def outcome_of(run: Run) -> Outcome:
         status, message = "failed", "it finished without an evaluation"
     if status == "finished" and run.task.regret:
         try:
-            values["regret"] = regret_of(run.checkpoint)
+            if "regret" not in record:  # minutes, where a planner acts
+                record["regret"] = regret_of(run.checkpoint)
+                run.write(record)
+            values["regret"] = record["regret"]
         except (OSError, RuntimeError, ValueError) as error:
             status, message = "failed", f"no regret: {error}"
     return Outcome(run, curve, values, status, message, record)
@@ -67,8 +70,7 @@ def result_of(task: Task, seeds: list[int], runs: Path, output: Path) -> Result:
 
 
 def keep(result: Result, folder: Path) -> None:
-    """Write what is known of the runs of one task into ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write what is known of the runs of one task into ``folder``, if any has begun."""
     rows = {
         outcome.run.seed: {
             "curve": {name: column.tolist() for name, column in outcome.curve._asdict().items()},
@@ -80,7 +82,9 @@ def keep(result: Result, folder: Path) -> None:
         for outcome in result.outcomes
         if outcome.record
     }
-    _file(result.task, folder).write_text(json.dumps(rows), "utf-8")
+    if rows:
+        folder.mkdir(parents=True, exist_ok=True)
+        _file(result.task, folder).write_text(json.dumps(rows), "utf-8")
 
 
 def kept_seeds(task: Task, output: Path) -> list[int]:

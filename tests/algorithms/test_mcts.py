@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import lit_rl
 from lit_rl.callbacks import SearchPictures
-from lit_rl.callbacks.search_trees import MARGIN, ROW, WIDTH, first_search, tree_picture
+from lit_rl.callbacks.search_trees import MARGIN, ROW, WIDTH, first_search, tree_picture, written
 from lit_rl.cli import main
 from lit_rl.data.episodes import Episodes
 from lit_rl.envs.recipe import Env
@@ -108,6 +108,10 @@ def test_it_needs_no_training(capsys):
     words = ["--model", "MCTS", "--model.env", "CartPole-v1", "--model.simulations", "5", "--episodes", "2"]
     assert main(["test", *words]) == 0
     assert "test/return" in capsys.readouterr().out
+
+
+def test_actions_are_written_briefly() -> None:
+    assert written(3) == "3" and written((-1.23456, 0.5)) == "-1.2, 0.5"
 
 
 def test_pictures_arrive_in_tensorboard(tmp_path: Path):
