@@ -26,6 +26,7 @@ class EpisodeResults(NamedTuple):
     discounted: Tensor  # [E], Σ γᵗ r_t
     final_obs: Any  # [E, ...], the true last observation
     final_discount: Tensor  # [E], γᵀ(1 − terminated): what a value of the last observation weighs
+    final_state: Tensor  # [E, S], the policy's memory before the last observation
 
     def summary(self) -> dict[str, Tensor]:
         """Scalars worth plotting."""
@@ -90,6 +91,7 @@ class EpisodeData(IterableDataset):
             total, steps, discounted = np.zeros(n), np.zeros(n, np.int64), np.zeros(n)
             returns, lengths = np.full(count, np.nan), np.zeros(count, np.int64)
             discounted_returns, final_discount = np.zeros(count), np.zeros(count)
+            final_state = np.zeros((count, policy.state_size), np.float32)
             first_obs, final_obs = (empty(envs.observation_space, count) for _ in range(2))
             assign(first_obs, slice(0, n), obs)
             clip = clipping(envs.action_space)
@@ -105,6 +107,7 @@ class EpisodeData(IterableDataset):
                 for i in np.flatnonzero(over & (episode < count)):
                     k, ended = episode[i], i in ends
                     returns[k], lengths[k], discounted_returns[k] = total[i], steps[i], discounted[i]
+                    final_state[k] = state[i]
                     final_discount[k] = 0.0 if step.terminated[i] else self.gamma ** float(steps[i])
                     assign(final_obs, k, take(step.final_obs, ends.searchsorted(i)) if ended else take(obs, i))
                     episode[i] = episode[i] + n if ended else count  # a cut episode's env plays no further one
@@ -122,4 +125,5 @@ class EpisodeData(IterableDataset):
             torch.from_numpy(discounted_returns[played]).float(),
             tensors(take(final_obs, played)),
             torch.from_numpy(final_discount[played]).float(),
+            torch.from_numpy(final_state[played]),
         )

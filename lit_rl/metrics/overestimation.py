@@ -1,13 +1,14 @@
 """How far a value function is from what its greedy policy earns."""
 
-from collections.abc import Callable
-from typing import Any
-
+from jaxtyping import Float
 from torch import Tensor
 
 
 def overestimation(
-    state_value: Callable[[Any], Tensor], first_obs: Any, discounted: Tensor, final_obs: Any, final_discount: Tensor
+    start_value: Float[Tensor, " E"],
+    discounted: Float[Tensor, " E"],
+    final_value: Float[Tensor, " E"],
+    final_discount: Float[Tensor, " E"],
 ) -> dict[str, Tensor]:
     """Means over E episodes: the value of their starts, and by how much it exceeds the discounted return.
 
@@ -16,14 +17,10 @@ def overestimation(
     (formula sheet 7.3.1a; van Hasselt 2010) makes the difference positive for plain Q-learning.
 
     Args:
-        state_value: observations [E, ...] → max_a q(s, a) [E].
-        first_obs: where each episode began [E, ...].
-        discounted: Σ γᵗ r_t [E], of greedy episodes.
-        final_obs: their last observations [E, ...].
-        final_discount: γᵀ(1 − terminated) [E].
+        start_value: max_a q(s₀, a).
+        discounted: Σ γᵗ r_t, of greedy episodes.
+        final_value: max_a q of their last observations.
+        final_discount: γᵀ(1 − terminated).
     """
-    value = state_value(first_obs)
-    earned = discounted
-    if bool(final_discount.any()):
-        earned = discounted + final_discount * state_value(final_obs)
-    return {"start_value": value.mean(), "overestimation": (value - earned).mean()}
+    earned = discounted + final_discount * final_value
+    return {"start_value": start_value.mean(), "overestimation": (start_value - earned).mean()}

@@ -9,6 +9,7 @@ import torch
 from lit_rl import MLP, Env, EpsilonGreedy, Linear, QNetwork, Recurrent, RecurrentDQN, SequenceReplay, TargetUpdate
 from lit_rl.algorithms.q_learning.recurrent_dqn import first_steps, last_steps, masked_huber
 from lit_rl.batch import Transition, map_tensors
+from lit_rl.data.episodes import EpisodeResults
 from lit_rl.data.sequences import Sequence
 from lit_rl.optimizer import Optimizer
 from tests.algorithms.stand_in import detached, learn, moved, parameters, with_gradient
@@ -143,6 +144,19 @@ def test_what_it_learns_is_what_it_acts_by(cell: str) -> None:
         act = dqn.policy.act(obs[t].numpy(), state, rng, explore=False)
         state = act.state
         assert np.array_equal(act.action, best[t])
+
+
+def test_the_diagnostic_remembers() -> None:
+    """The value where an episode was cut is read with the memory of the cut, that of its start without any."""
+    dqn, (first, final), state = agent(), torch.randn(2, 3, 4), torch.randn(3, 8)
+    logged: dict[str, torch.Tensor] = {}
+    dqn.log_dict = lambda values, **_: logged.update(values)
+    nothing = torch.zeros(3)
+    dqn.validation_step(EpisodeResults(nothing, nothing, first, nothing, final, nothing + 0.5, state), 0)
+    body, head = dqn.q
+    values = [head(body.step(*at)[0]).max(-1).values for at in ((first, torch.zeros(3, 8)), (final, state))]
+    assert logged["val/start_value"].item() == pytest.approx(values[0].mean().item())
+    assert logged["val/overestimation"].item() == pytest.approx((values[0] - 0.5 * values[1]).mean().item())
 
 
 def t_maze(folder: Path, body) -> float:

@@ -59,7 +59,8 @@ def test_memory_is_zero_at_every_start() -> None:
             assert (state[:, 0] == obs[:, 1]).all(), "steps counted by the memory and by the environment"
             return super().act(obs, state, rng, explore)
 
-    play(25, ((3, True, False), (1, True, False), (2, False, True)), Watching())
+    results = play(25, ((3, True, False), (1, True, False), (2, False, True)), Watching())
+    assert torch.equal(results.final_state[:, 0], results.lengths.float()), "all steps but the last observation"
 
 
 @pytest.mark.parametrize("wrong", [{"count": 0}, {"max_steps": 0}])

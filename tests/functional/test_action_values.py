@@ -47,8 +47,6 @@ def test_the_maximum_of_noise_is_too_high_and_two_estimators_cure_it(actions: in
 
 def test_overestimation_counts_what_lies_beyond_a_time_limit() -> None:
     """Values of starts 3, 5. Episode 0 terminated with 2; episode 1, cut, earned 1 and 0.5 · 4 beyond: 3 − 2, 5 − 3."""
-    values = {"first": torch.tensor([3.0, 5.0]), "final": torch.tensor([100.0, 4.0])}
-    found = overestimation(
-        lambda obs: values[obs], "first", torch.tensor([2.0, 1.0]), "final", torch.tensor([0.0, 0.5])
-    )
+    numbers = [3.0, 5.0], [2.0, 1.0], [100.0, 4.0], [0.0, 0.5]
+    found = overestimation(*(torch.tensor(row) for row in numbers))
     assert (found["start_value"].item(), found["overestimation"].item()) == (4.0, 1.5)

@@ -9,6 +9,7 @@ Update   y     = r + γ(1 − terminated) [min_j q_j(s', a'; θ⁻) − α log �
          θ⁻   ← (1 − τ) θ⁻ + τ θ                                                               (5)
 Data     Replay: act by sampling π, store, sample uniformly; uniformly random actions at first.
 Differs  All three losses descend in one backward and one optimiser step: they reach disjoint parameters.
+         val/overestimation also holds the entropy still to come, of which a greedy episode earns nothing.
 """
 
 import math
@@ -20,8 +21,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lit_rl.agent import Agent
-from lit_rl.batch import Transition, unstack
-from lit_rl.data.episodes import Episodes
+from lit_rl.algorithms.q_learning.diagnostics import log_overestimation
+from lit_rl.batch import Observation, Transition, unstack
+from lit_rl.data.episodes import EpisodeResults, Episodes
 from lit_rl.data.replay import Replay, Transitions
 from lit_rl.envs.recipe import Env
 from lit_rl.functional.critics import critics_loss
@@ -138,3 +140,12 @@ class SAC(Agent):
     def after_update(self) -> None:
         """(5)."""
         self.critics_target.follow(self.tau)
+
+    def state_value(self, obs: Observation) -> Tensor:
+        """The smallest q(s, a) of the squashed mean [B], for the diagnostic."""
+        return self.critics(obs, self.policy.greedy(obs)).amin(0)
+
+    def validation_step(self, batch: EpisodeResults, batch_idx: int) -> None:
+        """Also log the overestimation."""
+        super().validation_step(batch, batch_idx)
+        log_overestimation(self, self.state_value, batch)

@@ -12,7 +12,7 @@ Data     Replay: act by sampling π, store, sample; uniformly random actions at 
 Differs  Expectations over actions are sums, in (1), (4) and (5), as in the paper. All three losses descend in one
          backward and one optimiser step: they reach disjoint parameters. Each state's target entropy counts its own
          legal actions. w is 1, or the importance weight of a prioritised replay (H2); n-step rewards leave out the
-         entropy of the steps between.
+         entropy of the steps between. val/overestimation also holds the entropy still to come.
 """
 
 import math
@@ -24,8 +24,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lit_rl.agent import Agent
+from lit_rl.algorithms.q_learning.diagnostics import log_overestimation
 from lit_rl.batch import Observation, Transition, unstack
-from lit_rl.data.episodes import Episodes
+from lit_rl.data.episodes import EpisodeResults, Episodes
 from lit_rl.data.replay import Replay, Transitions
 from lit_rl.envs.recipe import Env
 from lit_rl.functional.action_values import chosen
@@ -164,3 +165,12 @@ class SACDiscrete(Agent):
     def after_update(self) -> None:
         """(6)."""
         self.critics_target.follow(self.tau)
+
+    def state_value(self, obs: Observation) -> Tensor:
+        """The smallest q(s, a) [B] of the likeliest action, for the diagnostic."""
+        return chosen(self.critics(obs).amin(0), self.distribution(obs)[0].argmax(-1))
+
+    def validation_step(self, batch: EpisodeResults, batch_idx: int) -> None:
+        """Also log the overestimation."""
+        super().validation_step(batch, batch_idx)
+        log_overestimation(self, self.state_value, batch)

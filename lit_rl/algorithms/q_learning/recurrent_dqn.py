@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from lit_rl.agent import Agent
 from lit_rl.algorithms.q_learning.action_value_agent import ActionValueAgent
+from lit_rl.algorithms.q_learning.diagnostics import log_optimism
 from lit_rl.batch import Observation, map_tensors, select, unstack
 from lit_rl.data.episodes import EpisodeResults, Episodes
 from lit_rl.data.sequences import Sequence, SequenceReplay
@@ -142,6 +143,14 @@ class RecurrentDQN(ActionValueAgent):
         features, _ = body.step(map_tensors(lambda tensor: tensor.flatten(0, 1), later), memories.flatten(0, 1))
         return head(features).unflatten(0, memories.shape[:2])
 
+    def remembered_value(self, obs: Observation, state: Float[Tensor, "E S"]) -> Float[Tensor, " E"]:
+        """max_a q(o, h, a), for the diagnostic."""
+        body, head = self.policy.body, self.policy.head
+        features = body.step(obs, state)[0] if isinstance(body, RecurrentNetwork) else body(obs)
+        return legal_values(head(features), legal_actions(obs)).amax(-1)
+
     def validation_step(self, batch: EpisodeResults, batch_idx: int) -> None:
-        """Returns alone: the value of a last observation without its memory would say nothing."""
+        """Returns, and the overestimation with the memory of each moment."""
         Agent.validation_step(self, batch, batch_idx)
+        start = self.remembered_value(batch.first_obs, torch.zeros_like(batch.final_state))
+        log_optimism(self, start, self.remembered_value(batch.final_obs, batch.final_state), batch)
