@@ -129,10 +129,14 @@ class ReplayExperience(Experience):
 
     def sample(self, updates: int) -> Any:
         """Transitions [K, B]."""
+        return self.memory.read(*self.draw(updates))
+
+    def draw(self, updates: int) -> tuple[np.ndarray, Tensor | None]:
+        """Rows [K, B], and their importance weights where they were not drawn uniformly."""
         shape = (updates, self.recipe.batch_size)
         if self.priorities is None or updates == 0:
-            return self.memory.read(self.memory.uniform(self.rng, shape))
-        return self.memory.read(*self.priorities.sample(self.rng, shape, int(self._policy.env_steps)))
+            return self.memory.uniform(self.rng, shape), None
+        return self.priorities.sample(self.rng, shape, int(self._policy.env_steps))
 
     def learnt(self, index: Tensor, td_error: Tensor) -> None:
         """See :meth:`Experience.learnt`."""

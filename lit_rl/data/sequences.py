@@ -21,10 +21,11 @@ class Sequence(NamedTuple):
 
 @dataclass(frozen=True)
 class SequenceReplay(Replay):
-    """A replay memory that serves :class:`Sequence` instead of single transitions, uniformly.
+    """A replay memory that serves :class:`Sequence` instead of single transitions.
 
     The first of the L steps is drawn among all stored ones, and the H before it are those of its episode: fewer where
-    it has just begun, so that every step is learnt from equally often, the first ones too.
+    it has just begun, so that drawn uniformly every step is learnt from equally often, the first ones too. Prioritised,
+    a step has the priority of the sequence that it begins.
 
     Args:
         length: L, consecutive steps to learn from.
@@ -38,10 +39,8 @@ class SequenceReplay(Replay):
         super().__post_init__()
         refuse_below(self, 1, "length")
         refuse_below(self, 0, "burn_in")
-        if self.n_step != 1 or self.prioritized is not None:
-            raise ValueError(
-                "SequenceReplay serves single steps, sampled uniformly: leave n_step and prioritized alone"
-            )
+        if self.n_step != 1:
+            raise ValueError("SequenceReplay serves single steps: leave its n_step alone")
 
     def open(self, env: Env, policy: Policy, gamma: float, seed: int, rank: int = 0) -> "SequenceExperience":
         """Open the environments and an empty memory."""
@@ -54,6 +53,9 @@ class SequenceExperience(ReplayExperience):
     recipe: SequenceReplay
 
     def sample(self, updates: int) -> Any:
-        """Sequences [K, B, H + L]."""
-        index = self.memory.uniform(self.rng, (updates, self.recipe.batch_size))
-        return Sequence(*self.memory.windows(index, self.recipe.length, self.recipe.burn_in))
+        """Sequences [K, B, H + L]; each step has the weight of its sequence."""
+        index, weight = self.draw(updates)
+        steps, valid = self.memory.windows(index, self.recipe.length, self.recipe.burn_in)
+        return Sequence(
+            steps if weight is None else steps._replace(weight=weight[..., None].expand(valid.shape)), valid
+        )

@@ -389,13 +389,15 @@ def _lose(home: Path, name: str, kind: str, straight: dict[str, list[str]], chan
 
 def _cases(algorithm: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Kinds of runs that one algorithm is resumed in."""
-    from lit_rl import Prioritized
+    from lit_rl import Prioritized, SequenceReplay
     from lit_rl.data.replay import Replay
 
     agent = runs.tiny_agent(algorithm)
     yield "sync", {}
     if type(agent.data) is Replay:
         yield "prioritised 3-step", {"data": {"prioritized": Prioritized(), "n_step": 3}}
+    if type(agent.data) is SequenceReplay:
+        yield "prioritised", {"data": {"prioritized": Prioritized()}}
     yield "async", {"env": dataclasses.replace(agent.env, vectorization="async")}
 
 

@@ -1,5 +1,6 @@
 """Recurrent DQN: the memory that learns is the one that acts, targets look one step on, and it must remember to win."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,10 @@ import pytest
 import torch
 
 from lit_rl import MLP, Env, EpsilonGreedy, Linear, QNetwork, Recurrent, RecurrentDQN, SequenceReplay, TargetUpdate
-from lit_rl.algorithms.q_learning.recurrent_dqn import first_steps, last_steps, masked_huber
-from lit_rl.batch import Transition, map_tensors
+from lit_rl.algorithms.q_learning.recurrent_dqn import first_steps, last_steps, masked_huber, sequence_error
+from lit_rl.batch import Transition, map_tensors, unstack
 from lit_rl.data.episodes import EpisodeResults
+from lit_rl.data.priority import Prioritized
 from lit_rl.data.sequences import Sequence
 from lit_rl.optimizer import Optimizer
 from tests.algorithms.stand_in import detached, learn, moved, parameters, with_gradient
@@ -75,7 +77,34 @@ def by_hand(dqn: RecurrentDQN, data: Sequence, n: int) -> tuple[torch.Tensor, to
 def test_the_masked_loss_by_hand() -> None:
     """δ = 1: ½ · 0.5² = 0.125 and 2 − ½ = 1.5; the third does not count."""
     error, valid = torch.tensor([[0.5], [-2.0], [9.0]]), torch.tensor([[True], [True], [False]])
-    assert masked_huber(error, valid).item() == pytest.approx((0.125 + 1.5) / 2)
+    once, weight = torch.ones(3, 1), torch.tensor([[1.0], [0.5], [7.0]])
+    assert masked_huber(error, valid, once).item() == pytest.approx((0.125 + 1.5) / 2)
+    assert masked_huber(error, valid, weight).item() == pytest.approx((0.125 + 0.75) / 2)
+
+
+def test_the_priority_of_a_sequence_by_hand() -> None:
+    """0.9 · 2 + 0.1 · (0.5 + 2) / 2, the third left out; nothing valid, no priority."""
+    error = torch.tensor([[0.5, 1.0], [-2.0, 1.0], [9.0, 1.0]])
+    valid = torch.tensor([[True, False], [True, False], [False, False]])
+    assert sequence_error(error, valid).tolist() == pytest.approx([1.8 + 0.125, 0.0])
+
+
+def test_surprising_sequences_come_up_more_often() -> None:
+    """Each draw is of the sequence that begins at its row: its priority is (5), and its weight undoes the bias."""
+    dqn = agent()
+    recipe = replace(dqn.data, prioritized=Prioritized(), steps_per_epoch=80, steps_per_batch=80)
+    dqn._experience = experience = recipe.open(dqn.env, dqn.policy, 0.9, 0)
+    (sequences,) = [unstack(round_.data) for round_ in experience.rounds(0)][-1]
+    index, weight = sequences.steps.index[:, H].numpy(), sequences.steps.weight
+    assert torch.equal(weight, weight[:, :1].expand(B, H + L)) and len(weight.unique()) == 1, "all are new"
+    dqn.loss(sequences)
+    q, y = by_hand(dqn, sequences, 1)
+    error = torch.zeros(B, L).masked_scatter(sequences.valid[:, H:], q.detach() - y)
+    expected = (sequence_error(error.T, sequences.valid[:, H:].T) + 1e-6) ** 0.6
+    assert experience.priorities.tree[index] == pytest.approx(expected.numpy(), rel=1e-4)
+    again = experience.sample(1).steps
+    priority = torch.from_numpy(experience.priorities.tree[again.index[0, :, H].numpy()])
+    assert torch.allclose(again.weight[0, :, 0], (priority.min() / priority) ** 0.4)
 
 
 def test_where_a_memory_begins() -> None:

@@ -48,5 +48,5 @@ def test_what_makes_no_sense_is_refused() -> None:
         SequenceReplay(length=0)
     with pytest.raises(ValueError, match=r"SequenceReplay\.burn_in is -1"):
         SequenceReplay(burn_in=-1)
-    with pytest.raises(ValueError, match="leave n_step and prioritized alone"):
+    with pytest.raises(ValueError, match="leave its n_step alone"):
         SequenceReplay(n_step=3)

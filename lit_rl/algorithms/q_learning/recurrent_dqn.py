@@ -6,13 +6,14 @@ Paper    Hausknecht & Stone 2015, "Deep recurrent Q-learning for partially obser
 Update   h_t  = f(o_t, h_{t−1}; θ) from h = 0 at the first of H + L steps, without gradient through the first H     (1)
          y_t  = r_t + γ r_{t+1} + … + γᵐ(1 − terminated) max_a q(o_{t+m}, h_{t+m−1}, a; θ⁻),  the memory that of θ⁻,
                 m = n, or fewer at the end of the episode or of the L steps                                       (2)
-         L(θ) = mean over the L steps of huber(q(o_t, h_{t−1}, a_t; θ) − y_t)                                      (3)
+         δ_t  = q(o_t, h_{t−1}, a_t; θ) − y_t,   L(θ) = mean over the L steps of w huber(δ_t)                      (3)
+         p    = η max_t |δ_t| + (1 − η) mean_t |δ_t|, the priority of the sequence, η = 0.9                        (5)
          θ⁻  ← θ every so many updates, or θ⁻ ← (1 − τ) θ⁻ + τ θ after each                                        (4)
 Data     Replay of sequences, each with H steps of burn-in before it: act ε-greedily in q with the memory, store.
 Differs  Memories begin at zero (Hausknecht & Stone's random updates) and are warmed up (Kapturowski et al.'s burn-in);
-         none is stored. At an episode's beginning there is less burn-in, and zero is right. No double or
-         prioritised parts, and rewards as they are; n-step rewards leave the exploring actions between as they
-         are. A net without a memory is allowed: it is the control.
+         none is stored. At an episode's beginning there is less burn-in, and zero is right. Not double,
+         rewards as they are; n-step rewards leave the exploring actions between as they are. w and (5) matter to a
+         prioritised replay alone (H2). A net without a memory is allowed: it is the control.
 """
 
 from collections.abc import Iterator
@@ -37,11 +38,21 @@ from lit_rl.optimizer import Optimizer
 from lit_rl.policies.exploration import EpsilonGreedy, Exploration
 from lit_rl.policies.network import legal_actions
 
+MAX_SHARE = 0.9  # η
 
-def masked_huber(error: Float[Tensor, "T B"], valid: Bool[Tensor, "T B"], delta: float = 1.0) -> Float[Tensor, ""]:
-    """(3): the mean over valid steps."""
+
+def masked_huber(
+    error: Float[Tensor, "T B"], valid: Bool[Tensor, "T B"], weight: Float[Tensor, "T B"], delta: float = 1.0
+) -> Float[Tensor, ""]:
+    """L of (3): the mean over valid steps."""
     loss = torch.nn.functional.huber_loss(error, torch.zeros_like(error), reduction="none", delta=delta)
-    return (loss * valid).sum() / valid.sum().clamp(min=1)
+    return (loss * weight * valid).sum() / valid.sum().clamp(min=1)
+
+
+def sequence_error(error: Float[Tensor, "T B"], valid: Bool[Tensor, "T B"]) -> Float[Tensor, " B"]:
+    """(5), over valid steps."""
+    error = error.abs() * valid
+    return MAX_SHARE * error.amax(0) + (1 - MAX_SHARE) * error.sum(0) / valid.sum(0).clamp(min=1)
 
 
 def last_steps(valid: Bool[Tensor, "T B"]) -> Bool[Tensor, "T B"]:
@@ -111,8 +122,10 @@ class RecurrentDQN(ActionValueAgent):
         next_value = legal_values(next_q, legal_actions(select(steps.next_obs, learnt))).amax(-1)
         reward, discount, counted = steps.reward[learnt], steps.discount[learnt], valid[learnt]
         target = n_step_returns(reward, next_value, discount, last_steps(counted), n=self.n_step)  # (2)
+        error = q - target
+        self.experience.learnt(steps.index[self.burn_in], sequence_error(error.detach(), counted))  # (5)
         self.record(q=(q.detach() * counted).sum() / counted.sum(), valid=counted.float().mean())
-        return {"td_loss": masked_huber(q - target, counted, self.huber_delta)}  # (3)
+        return {"td_loss": masked_huber(error, counted, steps.weight[learnt], self.huber_delta)}  # (3)
 
     def values(self, obs: Observation, start: Bool[Tensor, "T B"]) -> Float[Tensor, "L B A"]:
         """q(o_t, h_{t−1}, ·; θ) of the L steps, with gradient; (1)."""
