@@ -1,5 +1,8 @@
 """The searches behind the planners, on functions: evaluations needed, memory, coloured noise."""
 
+import math
+
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -7,6 +10,7 @@ import torch
 from lit_rl.planning.cem import cross_entropy
 from lit_rl.planning.cma_es import cma_es, population_size
 from lit_rl.planning.planner import colour
+from lit_rl.planning.systems.cart_pole import CartPole
 
 
 def cem(value, dimensions, iterations, samples=500, seed=0, **more):
@@ -132,3 +136,29 @@ def test_cma_es_within_its_evaluations(name):
     mean = torch.full((1, 10), start, dtype=torch.float64)
     best = cma_es(lambda x: -function(x), -edge, edge, normals, mean, 0.5, enough)
     assert best.value.item() > -1e-9 and 0.5 * usual < len(seen) * size <= 1.5 * usual
+
+
+def balanced(weights: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
+    """Steps that u = sign(w · s) keeps the pole of CartPole-v1 up, of at most 500, for each of [N, 4] × [E, 4]."""
+    system, state = CartPole(), starts.expand(len(weights), -1, -1)
+    up, steps = torch.ones(state.shape[:-1], dtype=torch.bool), torch.zeros(state.shape[:-1], dtype=torch.float64)
+    for _ in range(500):
+        push = torch.where((state * weights[:, None]).sum(-1, keepdim=True) > 0, system.max_force, -system.max_force)
+        state, steps = system(state, push), steps + up
+        up = up & (state[..., 0].abs() <= 2.4) & (state[..., 2].abs() <= math.radians(12))
+    return steps
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_it_finds_the_weights_of_a_linear_policy(seed, unchecked):
+    """CartPole: 12 generations of 50 policies, two episodes each (Szita & Lőrincz 2006); then 500 from 100 starts."""
+    draws = torch.Generator().manual_seed(seed)
+    begin = lambda count: 0.1 * torch.rand(count, 4, generator=draws, dtype=torch.float64) - 0.05  # noqa: E731
+    normals = torch.randn(12, 1, 50, 4, generator=draws, dtype=torch.float64)
+    anything = torch.full((4,), torch.inf, dtype=torch.float64)
+    value = lambda weights: balanced(weights[0], begin(2)).mean(-1)[None]  # noqa: E731
+    first = torch.zeros(1, 4, dtype=torch.float64), torch.ones(1, 4, dtype=torch.float64)
+    found = cross_entropy(value, -anything, anything, normals, *first, elites=10, floor=0.05)
+    env = gymnasium.make("CartPole-v1")
+    starts = torch.tensor(np.stack([env.reset(seed=start)[0] for start in range(100)]), dtype=torch.float64)
+    assert (balanced(found.mean, starts) == 500).all()
