@@ -7,8 +7,8 @@ Update   h_t  = f(o_t, h_{t−1}; θ) from h = 0 at the first of H + L steps, wi
          y_t  = r_t + γ r_{t+1} + … + γᵐ(1 − terminated) max_a q(o_{t+m}, h_{t+m−1}, a; θ⁻),  the memory that of θ⁻,
                 m = n, or fewer at the end of the episode or of the L steps                                       (2)
          δ_t  = q(o_t, h_{t−1}, a_t; θ) − y_t,   L(θ) = mean over the L steps of w huber(δ_t)                      (3)
-         p    = η max_t |δ_t| + (1 − η) mean_t |δ_t|, the priority of the sequence, η = 0.9                        (5)
          θ⁻  ← θ every so many updates, or θ⁻ ← (1 − τ) θ⁻ + τ θ after each                                        (4)
+         p    = η max_t |δ_t| + (1 − η) mean_t |δ_t|, the priority of the sequence, η = 0.9                        (5)
 Data     Replay of sequences, each with H steps of burn-in before it: act ε-greedily in q with the memory, store.
 Differs  Memories begin at zero (Hausknecht & Stone's random updates) and are warmed up (Kapturowski et al.'s burn-in);
          none is stored. At an episode's beginning there is less burn-in, and zero is right. Not double,
