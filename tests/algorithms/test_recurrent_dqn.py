@@ -1,4 +1,4 @@
-"""Recurrent DQN: the memory that learns is the one that acts, targets look one step on, and it must remember to win."""
+"""Recurrent DQN: the memory that learns is the one that acts, targets look n steps on, and it must remember to win."""
 
 from dataclasses import replace
 from pathlib import Path
