@@ -14,12 +14,13 @@ import torch
 from lightning.pytorch import Callback, LightningModule
 from torch import Tensor
 
-from lit_rl.batch import unstack
+from lit_rl.batch import Observation, unstack
 from lit_rl.data.episodes import EpisodeResults, Episodes
 from lit_rl.data.experience import Experience, Rounds
 from lit_rl.descent import Descent, nobody_listens
 from lit_rl.envs.recipe import Env
 from lit_rl.examine import examine
+from lit_rl.metrics.overestimation import overestimation
 from lit_rl.optimizer import Optimizer
 from lit_rl.policies.policy import Policy
 from lit_rl.record import Record
@@ -220,17 +221,31 @@ class Agent(LightningModule, ABC):
     test_dataloader = val_dataloader
 
     def validation_step(self, batch: EpisodeResults, batch_idx: int) -> None:
-        """Log the evaluation return with its spread."""
-        self._log_episodes("val", batch)
+        """Log the evaluation return with its spread, and the overestimation where there are values."""
+        self.log_episodes("val", batch)
+        start = self.state_value(batch.first_obs)
+        if start is not None:
+            self.log_overestimation(start, self.state_value(batch.final_obs), batch)  # type: ignore[arg-type]
 
     def test_step(self, batch: EpisodeResults, batch_idx: int) -> None:
         """Log the test return with its spread."""
-        self._log_episodes("test", batch)
+        self.log_episodes("test", batch)
 
-    def _log_episodes(self, stage: str, batch: EpisodeResults) -> None:
+    def state_value(self, obs: Observation) -> Tensor | None:
+        """What it takes the best action to be worth [B], for the diagnostic; None where it has no such values."""
+        return None
+
+    def log_overestimation(self, start_value: Tensor, final_value: Tensor, batch: EpisodeResults) -> None:
+        """Log ``val/start_value`` and ``val/overestimation`` (formula sheet 7.3.1a), by values [E] of both ends."""
+        found = overestimation(start_value, batch.discounted, final_value, batch.final_discount)
+        values = {f"val/{name}": value for name, value in found.items()}
+        self.log_dict(values, sync_dist=True, batch_size=len(batch.returns), on_epoch=True)
+
+    def log_episodes(self, stage: str, batch: EpisodeResults) -> None:
+        """Log returns with their spread, and the env steps as every plot's x-axis."""
         values = {f"{stage}/{name}": value for name, value in batch.summary().items()}
         self.log_dict(values, sync_dist=True, batch_size=len(batch.returns), on_epoch=True)
-        self.log("step", float(self.env_steps), sync_dist=True, batch_size=1, on_epoch=True)  # every plot's x-axis
+        self.log("step", float(self.env_steps), sync_dist=True, batch_size=1, on_epoch=True)
 
     # Life
 

@@ -21,9 +21,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lit_rl.agent import Agent
-from lit_rl.algorithms.q_learning.diagnostics import log_overestimation
 from lit_rl.batch import Observation, Transition, unstack
-from lit_rl.data.episodes import EpisodeResults, Episodes
+from lit_rl.data.episodes import Episodes
 from lit_rl.data.replay import Replay, Transitions
 from lit_rl.envs.recipe import Env
 from lit_rl.functional.critics import critics_loss
@@ -144,8 +143,3 @@ class SAC(Agent):
     def state_value(self, obs: Observation) -> Tensor:
         """The smallest q(s, a) of the squashed mean [B], for the diagnostic."""
         return self.critics(obs, self.policy.greedy(obs)).amin(0)
-
-    def validation_step(self, batch: EpisodeResults, batch_idx: int) -> None:
-        """Also log the overestimation."""
-        super().validation_step(batch, batch_idx)
-        log_overestimation(self, self.state_value, batch)

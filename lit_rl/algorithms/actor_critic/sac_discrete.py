@@ -24,9 +24,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lit_rl.agent import Agent
-from lit_rl.algorithms.q_learning.diagnostics import log_overestimation
 from lit_rl.batch import Observation, Transition, unstack
-from lit_rl.data.episodes import EpisodeResults, Episodes
+from lit_rl.data.episodes import Episodes
 from lit_rl.data.replay import Replay, Transitions
 from lit_rl.envs.recipe import Env
 from lit_rl.functional.action_values import chosen
@@ -169,8 +168,3 @@ class SACDiscrete(Agent):
     def state_value(self, obs: Observation) -> Tensor:
         """The smallest q(s, a) [B] of the likeliest action, for the diagnostic."""
         return chosen(self.critics(obs).amin(0), self.distribution(obs)[0].argmax(-1))
-
-    def validation_step(self, batch: EpisodeResults, batch_idx: int) -> None:
-        """Also log the overestimation."""
-        super().validation_step(batch, batch_idx)
-        log_overestimation(self, self.state_value, batch)

@@ -8,9 +8,8 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from lit_rl.agent import Agent
-from lit_rl.algorithms.q_learning.diagnostics import log_overestimation
 from lit_rl.batch import Observation, unstack
-from lit_rl.data.episodes import EpisodeResults, Episodes
+from lit_rl.data.episodes import Episodes
 from lit_rl.envs.recipe import Env
 from lit_rl.functional.action_values import legal_values
 from lit_rl.nn.q_network import QNetwork, TargetUpdate
@@ -89,8 +88,3 @@ class ActionValueAgent(Agent, ABC):
         """max_a q(s, a) [B], for the diagnostic."""
         values = self.policy.values(self.policy.outputs(obs))
         return legal_values(values, legal_actions(obs)).amax(-1)
-
-    def validation_step(self, batch: EpisodeResults, batch_idx: int) -> None:
-        """Also log the overestimation."""
-        super().validation_step(batch, batch_idx)
-        log_overestimation(self, self.state_value, batch)

@@ -17,9 +17,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lit_rl.agent import Agent
-from lit_rl.algorithms.q_learning.diagnostics import log_overestimation
 from lit_rl.batch import Observation, Transition, unstack
-from lit_rl.data.episodes import EpisodeResults, Episodes
+from lit_rl.data.episodes import Episodes
 from lit_rl.data.replay import Replay, Transitions
 from lit_rl.envs.recipe import Env
 from lit_rl.functional.action_values import legal_values
@@ -131,8 +130,3 @@ class DQN(Agent):
     def state_value(self, obs: Observation) -> Tensor:
         """max_a q(s, a) [B] over the legal actions."""
         return legal_values(self.policy.outputs(obs), legal_actions(obs)).amax(-1)
-
-    def validation_step(self, batch: EpisodeResults, batch_idx: int) -> None:
-        """Also log the overestimation."""
-        super().validation_step(batch, batch_idx)
-        log_overestimation(self, self.state_value, batch)

@@ -21,9 +21,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lit_rl.agent import Agent
-from lit_rl.algorithms.q_learning.diagnostics import log_overestimation
 from lit_rl.batch import Observation, Transition, unstack
-from lit_rl.data.episodes import EpisodeResults, Episodes
+from lit_rl.data.episodes import Episodes
 from lit_rl.data.replay import Replay, Transitions
 from lit_rl.envs.recipe import Env
 from lit_rl.nn.body import MLP, Body
@@ -133,8 +132,3 @@ class NAF(Agent):
     def state_value(self, obs: Observation) -> Tensor:
         """V(s) = max_a q(s, a) [B], for the diagnostic."""
         return self.value_head(self.policy.body(obs)).squeeze(-1)
-
-    def validation_step(self, batch: EpisodeResults, batch_idx: int) -> None:
-        """Also log the overestimation."""
-        super().validation_step(batch, batch_idx)
-        log_overestimation(self, self.state_value, batch)

@@ -19,9 +19,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lit_rl.agent import Agent
-from lit_rl.algorithms.q_learning.diagnostics import log_overestimation
 from lit_rl.batch import Observation, Transition, length, unstack
-from lit_rl.data.episodes import EpisodeResults, Episodes
+from lit_rl.data.episodes import Episodes
 from lit_rl.data.replay import Replay, Transitions
 from lit_rl.envs.recipe import Env
 from lit_rl.nn.body import MLP, Body
@@ -123,8 +122,3 @@ class QTOpt(Agent):
     def state_value(self, obs: Observation) -> Tensor:
         """max_a q(s, a) [B] as acting finds it, for the diagnostic."""
         return self.policy.best(obs, length(obs)).value
-
-    def validation_step(self, batch: EpisodeResults, batch_idx: int) -> None:
-        """Also log the overestimation."""
-        super().validation_step(batch, batch_idx)
-        log_overestimation(self, self.state_value, batch)

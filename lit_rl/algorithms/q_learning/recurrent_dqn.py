@@ -22,9 +22,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from lit_rl.agent import Agent
 from lit_rl.algorithms.q_learning.action_value_agent import ActionValueAgent
-from lit_rl.algorithms.q_learning.diagnostics import log_optimism
 from lit_rl.batch import Observation, map_tensors, select, unstack
 from lit_rl.data.episodes import EpisodeResults, Episodes
 from lit_rl.data.sequences import Sequence, SequenceReplay
@@ -163,7 +161,7 @@ class RecurrentDQN(ActionValueAgent):
         return legal_values(head(features), legal_actions(obs)).amax(-1)
 
     def validation_step(self, batch: EpisodeResults, batch_idx: int) -> None:
-        """Returns, and the overestimation with the memory of each moment."""
-        Agent.validation_step(self, batch, batch_idx)
+        """Values with the memory of each moment."""
+        self.log_episodes("val", batch)
         start = self.remembered_value(batch.first_obs, torch.zeros_like(batch.final_state))
-        log_optimism(self, start, self.remembered_value(batch.final_obs, batch.final_state), batch)
+        self.log_overestimation(start, self.remembered_value(batch.final_obs, batch.final_state), batch)

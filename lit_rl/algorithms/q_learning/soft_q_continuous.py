@@ -29,9 +29,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lit_rl.agent import Agent
-from lit_rl.algorithms.q_learning.diagnostics import log_overestimation
 from lit_rl.batch import Observation, Transition, unstack
-from lit_rl.data.episodes import EpisodeResults, Episodes
+from lit_rl.data.episodes import Episodes
 from lit_rl.data.replay import Replay, Transitions
 from lit_rl.envs.recipe import Env
 from lit_rl.functional.distributions import LOG_2
@@ -181,10 +180,5 @@ class SoftQContinuous(Agent):
         self.q_target.follow(self.tau)
 
     def state_value(self, obs: Observation) -> Tensor:
-        """q(s, a) [B] of the greedy action, for the diagnostic."""
+        """q(s, a) [B] of the greedy action, for the diagnostic; it holds the entropy still to come."""
         return self.policy.candidates(obs)[1].amax(0)
-
-    def validation_step(self, batch: EpisodeResults, batch_idx: int) -> None:
-        """Also log the overestimation, which holds the entropy still to come."""
-        super().validation_step(batch, batch_idx)
-        log_overestimation(self, self.state_value, batch)
