@@ -32,6 +32,7 @@ class Prioritized:
 
 WIDTH = 16  # children of a node
 _BEFORE = np.triu(np.ones((WIDTH, WIDTH), np.float32), 1)  # rows times this are sums of all before: cheaper than cumsum
+_ALL = np.ones(WIDTH, np.float32)
 _BEHIND = np.arange(-1, WIDTH - 1) % WIDTH  # one before the first whose sums before are too large; of none, the last
 
 
@@ -39,13 +40,14 @@ class SumTree:
     """Numbers at the leaves, sums of 16 and of 256 above: draw many leaves at once in proportion to their numbers.
 
     Two narrow levels in single precision, and one wide one in double that all draws share: few array operations for any
-    size that fits a memory.
+    size that fits a memory. The last bits of the sums depend on how many were written at once, so they are all state.
     """
 
     def __init__(self, leaves: int) -> None:
         blocks = -(-leaves // WIDTH**2)
         self.leaves = np.zeros((blocks * WIDTH, WIDTH), np.float32)
         self.sums = np.zeros((blocks, WIDTH), np.float32)
+        self.before = np.zeros((blocks, WIDTH), np.float32)  # sums of ``sums`` before each in its block
         self.top = np.zeros(blocks)
         self._running = np.zeros(blocks + 1)  # sums of ``top`` before each place, and the total
         self._stale = False
@@ -54,7 +56,7 @@ class SumTree:
     def running(self) -> np.ndarray:
         """Sums [blocks + 1] of all blocks before each, last the total."""
         if self._stale:
-            np.cumsum(self.top, out=self._running[1:])
+            np.add.accumulate(self.top, out=self._running[1:])
             self._stale = False
         return self._running
 
@@ -70,30 +72,45 @@ class SumTree:
     def set(self, index: np.ndarray, value: np.ndarray | float) -> None:
         """Write leaves ``index`` [B] (the last of equal ones wins) and refresh the sums above them."""
         self.leaves.reshape(-1)[index] = value
-        for below, above in ((self.leaves, self.sums), (self.sums, self.top)):
-            index = index // WIDTH  # equal ones stay: writing a sum twice costs less than finding them
-            if len(index) < above.size:
-                above.reshape(-1)[index] = below.take(index, 0).sum(-1)
-            else:
-                above.reshape(-1)[:] = below.sum(-1)
+        row = index // WIDTH  # equal ones stay: writing a sum twice costs less than finding them
+        self.sums.reshape(-1)[row] = self.leaves.take(row, 0) @ _ALL
+        block = row // WIDTH
+        sums = self.sums.take(block, 0)
+        before = sums @ _BEFORE
+        self.before[block] = before
+        self.top[block] = before[:, -1] + sums[:, -1]
         self._stale = True
 
-    def find(self, mass: np.ndarray) -> np.ndarray:
-        """The leaves [B] under which the running sums ``mass`` [B] in [0, total) fall; none that is 0."""
+    def find(self, mass: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Leaves [B] under which the sums ``mass`` [B] in [0, total) fall, none of them 0, and their numbers."""
         running = self.running[:-1]
         place = running.searchsorted(mass, side="right") - 1
         mass = (mass - running.take(place)).astype(np.float32)
         first = np.arange(0, len(mass) * WIDTH, WIDTH)
-        for level in (self.sums, self.leaves):
-            before = level.take(place, 0) @ _BEFORE  # [B, 16]
+        for level in (self.before, self.leaves):
+            before = level.take(place, 0)  # [B, 16]
+            if level is self.leaves:
+                before = before @ _BEFORE
             child = _BEHIND.take((before > mass[:, None]).argmax(-1))
             mass -= before.reshape(-1).take(first + child)
             place *= WIDTH
             place += child
-        if not self[place].all():  # rounding has led beyond the last number of a block, or of all
-            for at in np.flatnonzero(self[place] == 0):
+        number = self[place]
+        if np.count_nonzero(number) < len(number):  # rounding has led beyond the last number of a block, or of all
+            for at in np.flatnonzero(number == 0):
                 place[at] = np.flatnonzero(self.leaves.reshape(-1)[: place[at] + 1])[-1]
-        return place
+            number = self[place]
+        return place, number
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """See :meth:`restore`."""
+        return {name: torch.from_numpy(getattr(self, name).copy()) for name in ("leaves", "sums", "before", "top")}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on where :meth:`snapshot` was taken."""
+        for name, saved in state.items():
+            getattr(self, name)[...] = saved.numpy()
+        self._stale = True
 
 
 class Priorities:
@@ -117,8 +134,7 @@ class Priorities:
         same P with less variance, and quicker, since they lie in the memory's order.
         """
         place = np.arange(shape[-1]) + rng.random(shape)
-        index = self.tree.find(place.reshape(-1) * (self.tree.total / shape[-1]))
-        priority = self.tree[index]
+        index, priority = self.tree.find(place.reshape(-1) * (self.tree.total / shape[-1]))
         weight = (priority.min() / priority).astype(np.float32) ** np.float32(self.beta(env_steps))
         return index.reshape(shape), torch.from_numpy(weight.reshape(shape))
 
@@ -132,10 +148,9 @@ class Priorities:
 
     def snapshot(self) -> dict[str, Any]:
         """See :meth:`restore`."""
-        return {"largest": self.largest, "leaves": torch.from_numpy(self.tree.leaves.reshape(-1).copy())}
+        return {"largest": self.largest, "tree": self.tree.snapshot()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where :meth:`snapshot` was taken."""
         self.largest = state["largest"]
-        saved = state["leaves"].numpy()[: self.tree.leaves.size]  # beyond the memory's rows there are zeros
-        self.tree.set(np.arange(len(saved)), saved)
+        self.tree.restore(state["tree"])
