@@ -8,6 +8,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Union
 
+from lit_rl.bounds import refuse_below
+
 
 class Schedule(ABC):
     """A number as a function of env steps."""
@@ -37,8 +39,7 @@ class Linear(Schedule):
     steps: int
 
     def __post_init__(self) -> None:
-        if self.steps <= 0:
-            raise ValueError(f"Linear.steps is {self.steps}; it counts env steps and must be at least 1")
+        refuse_below(self, 1, "steps")
 
     def __call__(self, env_steps: int) -> float:
         """See :meth:`Schedule.__call__`."""

@@ -9,6 +9,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_warn
 
+from lit_rl.bounds import refuse_below
 from lit_rl.checkpoint import (
     AtomicCheckpointIO,
     CheckpointError,
@@ -46,10 +47,9 @@ class SaveCheckpoint(Checkpoint):
         every_env_steps: int | None = None,
         on_error: Literal["warn", "stop"] = "warn",
     ) -> None:
-        if every_env_steps is not None and every_env_steps < 1:
-            raise ValueError(f"every_env_steps is {every_env_steps}: it must be at least 1")
         self.directory, self.monitor = directory, monitor
         self.every_env_steps, self.on_error = every_env_steps, on_error
+        refuse_below(self, 1, "every_env_steps")
         self.best_score = float("-inf")
         self.best_model_path = ""
         self.last_model_path = ""

@@ -9,6 +9,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
 
+from lit_rl.bounds import refuse_below
 from lit_rl.envs.recording import gif, record_episode
 
 WIDEST = 320  # pixels: larger pictures are thinned out
@@ -27,9 +28,8 @@ class EvaluationVideo(Callback):
     """
 
     def __init__(self, every_n_epochs: int = 1, seed: int = 0, max_steps: int = 500, fps: float = 30.0) -> None:
-        if every_n_epochs < 1:
-            raise ValueError(f"every_n_epochs is {every_n_epochs}: it must be at least 1")
         self.every_n_epochs, self.seed, self.max_steps, self.fps = every_n_epochs, seed, max_steps, fps
+        refuse_below(self, 1, "every_n_epochs", "max_steps")
         self._can_draw = True
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
+from lit_rl.bounds import refuse_below
 from lit_rl.data.arrays import assign, empty, take, tensors
 from lit_rl.envs.recipe import Env
 from lit_rl.envs.spaces import clipping
@@ -57,8 +58,7 @@ class Episodes:
     explore: bool = False
 
     def __post_init__(self) -> None:
-        if self.count < 1 or self.max_steps < 1:
-            raise ValueError(f"Episodes needs count ≥ 1 and max_steps ≥ 1; got {self}")
+        refuse_below(self, 1, "count", "max_steps")
 
     def open(self, env: Env, policy: Policy, gamma: float = 1.0) -> "EpisodeData":
         """Nothing is opened before the first episode; ``gamma`` is that of the discounted returns."""

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
+from lit_rl.bounds import refuse_below
 from lit_rl.functional.action_values import boltzmann_probabilities, epsilon_greedy_probabilities
 from lit_rl.schedules import Linear, Schedule, Scheduled, as_schedule
 
@@ -107,8 +108,7 @@ class EpsilonSpread(Exploration):
         object.__setattr__(self, "ends", tuple(self.ends))  # YAML brings a list
         if not self.ends or not all(0 <= end <= 1 for end in self.ends):
             raise ValueError(f"EpsilonSpread.ends is {self.ends}; it holds numbers in [0, 1], at least one")
-        if self.steps < 1:
-            raise ValueError(f"EpsilonSpread.steps is {self.steps}; it counts env steps, from 1")
+        refuse_below(self, 1, "steps")
 
     @property
     def schedule(self) -> Schedule:

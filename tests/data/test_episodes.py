@@ -65,5 +65,5 @@ def test_memory_is_zero_at_every_start() -> None:
 
 @pytest.mark.parametrize("wrong", [{"count": 0}, {"max_steps": 0}])
 def test_wrong_recipes(wrong: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="Episodes needs"):
+    with pytest.raises(ValueError, match=r"Episodes\.(count|max_steps) is"):
         Episodes(**wrong)
