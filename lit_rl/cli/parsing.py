@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 import yaml
-from jsonargparse import set_parsing_settings
+from jsonargparse import get_loader, set_loader, set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -20,6 +20,7 @@ from lit_rl.trainer import Trainer
 
 Options = dict[str, tuple[Any, Any, str]]  # of one command: name to type, default, help
 DEFAULT_DIRECTORY = "runs/default"
+read_yaml = get_loader("yaml")
 
 
 class CommandLine(LightningCLI):
@@ -36,6 +37,7 @@ class CommandLine(LightningCLI):
         self.options = options
         self.agent_class = _agent_class(words)
         quiet()
+        set_loader("yaml", _read_value)
         set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=sorted(ALLOWED))
         for module in lit_rl.RECIPES.values():
             import_module(module)
@@ -130,6 +132,12 @@ def quiet() -> None:
         "instantiate_classes",
     ):
         warnings.filterwarnings("ignore", f".*{text}")
+
+
+def _read_value(text: str) -> Any:
+    """YAML in which None is null, too: the parser spells a null so where it hands it on to a nested argument."""
+    value = read_yaml(text)
+    return None if value == "None" else value
 
 
 def _agent_class(words: Words) -> type[Agent] | None:

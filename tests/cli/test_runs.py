@@ -126,6 +126,15 @@ def test_shipped_configs_are_complete(config: Path):
     assert line.agent().env.spaces is not None
 
 
+@pytest.mark.parametrize("word", ["null", "None"])
+def test_nothing_can_be_asked_for_on_the_command_line(word: str):
+    """Also of an argument inside another, over a file that says otherwise."""
+    config = ROOT / "configs/dqn/cartpole.yaml"
+    words = [f"--config={config}", f"--model.optimizer.max_grad_norm={word}", f"--model.data.steps_per_round={word}"]
+    agent = CommandLine(expand(words), "fit", {}).agent()
+    assert agent.optimizer.max_grad_norm is None and agent.data.steps_per_round is None
+
+
 def test_files_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     arguments = "env: CartPole-v1, data: {steps: 32, steps_per_epoch: 128}, evaluation: {count: 1}, gamma: 0.9"
