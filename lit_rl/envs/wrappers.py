@@ -29,6 +29,42 @@ class MaskVelocity(gymnasium.ObservationWrapper):
         return observation[self.keep]
 
 
+class PreviousAction(gymnasium.Wrapper):
+    """Append the action before to a vector observation, one-hot if Discrete: for agents with a memory, which do not
+    otherwise see what they did (Kapturowski et al. 2019, 2.3). Zero where an episode begins.
+    """
+
+    def __init__(self, env: gymnasium.Env) -> None:
+        super().__init__(env)
+        space, actions = env.observation_space, env.action_space
+        if not isinstance(space, spaces.Box) or len(space.shape) != 1 or space.dtype.kind != "f":
+            raise ValueError(f"PreviousAction needs a vector observation of floats, not {space}")
+        if isinstance(actions, spaces.Discrete):
+            low, high = np.zeros(int(actions.n)), np.ones(int(actions.n))
+        elif isinstance(actions, spaces.Box):
+            low, high = np.minimum(actions.low.ravel(), 0), np.maximum(actions.high.ravel(), 0)
+        else:
+            raise ValueError(f"PreviousAction needs a Discrete or Box action space, not {actions}")
+        self.first = np.zeros(len(low), space.dtype)
+        low, high = np.concatenate([space.low, low]), np.concatenate([space.high, high])
+        self.observation_space = spaces.Box(low.astype(space.dtype), high.astype(space.dtype), dtype=space.dtype.type)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict]:
+        """As the environment's own; no action came before."""
+        obs, info = self.env.reset(seed=seed, options=options)
+        return np.concatenate([obs, self.first]), info
+
+    def step(self, action: Any) -> tuple:
+        """As the environment's own, with the action that led to the observation."""
+        obs, *rest = self.env.step(action)
+        last = self.first.copy()
+        if isinstance(self.env.action_space, spaces.Discrete):
+            last[int(action) - int(self.env.action_space.start)] = 1
+        else:
+            last[:] = np.ravel(action)
+        return np.concatenate([obs, last]), *rest
+
+
 class ChannelFirst(gymnasium.ObservationWrapper):
     """Images [H, W, C] to [C, H, W], the library's order; bool planes (MinAtar's) become uint8 of 0 and 1."""
 

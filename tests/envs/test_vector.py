@@ -374,6 +374,32 @@ def test_velocities_are_hidden() -> None:
     assert_same(hidden.reset(), full[:, [0, 2]])
 
 
+@pytest.mark.parametrize(
+    ("name", "action", "seen"),
+    [("CartPole-v1", np.array([1, 0]), [[0, 1], [1, 0]]), ("Pendulum-v1", np.array([[1.5], [-0.5]]), [[1.5], [-0.5]])],
+)
+def test_the_action_before_is_seen(name: str, action: np.ndarray, seen: list) -> None:
+    """Behind what the environment shows, which stays as it is; none where an episode begins."""
+    plain = Env(name).open(2, seed=1)
+    told = Env(name, wrappers=["PreviousAction", Wrapper("TimeLimit", {"max_episode_steps": 2})]).open(2, seed=1)
+    width = plain.observation_space.shape[0]
+    first = told.reset()
+    assert_same(first[:, :width], plain.reset())
+    assert not first[:, width:].any()
+    step = told.step(action)
+    assert_same(step.obs[:, :width], plain.step(action).obs)
+    np.testing.assert_array_equal(step.obs[:, width:], seen)
+    assert all(told.observation_space.contains(row) for row in step.obs)
+    step = told.step(action)  # the last of both episodes
+    np.testing.assert_array_equal(step.final_obs[:, width:], seen)
+    assert not step.obs[:, width:].any()
+
+
+def test_the_action_before_belongs_to_vectors() -> None:
+    with pytest.raises(ValueError, match="PreviousAction needs a vector observation of floats"):
+        Env("FrozenLake-v1", wrappers=["PreviousAction"]).with_spaces()
+
+
 @pytest.mark.slow  # a timing: only a quiet machine can tell
 def test_guards_cost_little() -> None:
     env = Env("CartPole-v1").open(8)
