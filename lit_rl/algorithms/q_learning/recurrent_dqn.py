@@ -11,7 +11,9 @@ Update   h_t  = f(o_t, h_{t−1}; θ) from h = 0 at the first of H + L steps, wi
          p    = η max_t |δ_t| + (1 − η) mean_t |δ_t|, the priority of the sequence, η = 0.9                        (5)
 Data     Replay of sequences, each with H steps of burn-in before it: act ε-greedily in q with the memory, store.
 Differs  Memories begin at zero (Hausknecht & Stone's random updates) and are warmed up (Kapturowski et al.'s burn-in);
-         none is stored. At an episode's beginning there is less burn-in, and zero is right. Not double,
+         none is stored, so H has to outlast the net: what never sees memories older than H + L steps may read their age
+         as worth (CartPole, H = 8: 5 steps before the end 20 instead of 5, with memories of a whole episode; H = 32
+         cures it). At an episode's beginning there is less burn-in, and zero is right. Not double,
          rewards as they are; n-step rewards leave the exploring actions between as they are. w and (5) matter to a
          prioritised replay alone (H2). A net without a memory is allowed: it is the control.
 """
