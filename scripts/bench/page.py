@@ -72,8 +72,8 @@ WHY = """## Where the time goes in what misses its goal
 As of 2026-11-26. *Adding one step of 8 environments*: nine writes into columns of the ring take 0.7 to 1 µs
 each; a round of several steps shares them. *DQN with an update every 4 steps*: the same loop written by hand,
 without checks, logs or checkpoints, needs 0.86 to 0.9 of the time. *Prioritised sampling*: beside reading the
-rows, 6 µs of random numbers, 12 µs of binary search in the 3,907 blocks of 10⁶ leaves, 59 µs in the two levels
-below (a dozen array operations each), 6 µs of weights, and waiting for memory. *TD3* with 256 × 256 units and
+rows, 6 µs of random numbers, 12 µs of binary search in the 3,907 blocks of 10⁶ leaves, 50 µs in the two levels
+below (eight and ten array operations), 6 µs of weights, and waiting for memory. *TD3* with 256 × 256 units and
 256 rows, nearly all of which is matrix products that both sides need, was 1.2 times as fast; neither learns in
 the 4,000 steps that this race had.
 """

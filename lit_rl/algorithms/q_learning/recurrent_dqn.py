@@ -10,6 +10,7 @@ Update   h_t  = f(o_t, h_{t−1}; θ) from h = 0 at the first of H + L steps, wi
          θ⁻  ← θ every so many updates, or θ⁻ ← (1 − τ) θ⁻ + τ θ after each                                        (4)
          p    = η max_t |δ_t| + (1 − η) mean_t |δ_t|, the priority of the sequence, η = 0.9                        (5)
 Data     Replay of sequences, each with H steps of burn-in before it: act ε-greedily in q with the memory, store.
+         The wrapper PreviousAction lets it see what it did, as R2D2 does.
 Differs  Memories begin at zero (Hausknecht & Stone's random updates) and are warmed up (Kapturowski et al.'s burn-in);
          none is stored, so H has to outlast the net: what never sees memories older than H + L steps may read their age
          as worth (CartPole, H = 8: 5 steps before the end 20 instead of 5, with memories of a whole episode; H = 32
