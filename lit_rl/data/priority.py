@@ -135,7 +135,7 @@ class Priorities:
         """
         place = np.arange(shape[-1]) + rng.random(shape)
         index, priority = self.tree.find(place.reshape(-1) * (self.tree.total / shape[-1]))
-        weight = (priority.min() / priority).astype(np.float32) ** np.float32(self.beta(env_steps))
+        weight = (priority.min() / priority) ** np.float32(self.beta(env_steps))
         return index.reshape(shape), torch.from_numpy(weight.reshape(shape))
 
     @torch.compiler.disable

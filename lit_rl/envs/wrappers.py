@@ -36,18 +36,15 @@ class PreviousAction(gymnasium.Wrapper):
 
     def __init__(self, env: gymnasium.Env) -> None:
         super().__init__(env)
-        space, actions = env.observation_space, env.action_space
+        space, actions = env.observation_space, spaces.flatten_space(env.action_space)
         if not isinstance(space, spaces.Box) or len(space.shape) != 1 or space.dtype.kind != "f":
             raise ValueError(f"PreviousAction needs a vector observation of floats, not {space}")
-        if isinstance(actions, spaces.Discrete):
-            low, high = np.zeros(int(actions.n)), np.ones(int(actions.n))
-        elif isinstance(actions, spaces.Box):
-            low, high = np.minimum(actions.low.ravel(), 0), np.maximum(actions.high.ravel(), 0)
-        else:
-            raise ValueError(f"PreviousAction needs a Discrete or Box action space, not {actions}")
-        self.first = np.zeros(len(low), space.dtype)
-        low, high = np.concatenate([space.low, low]), np.concatenate([space.high, high])
-        self.observation_space = spaces.Box(low.astype(space.dtype), high.astype(space.dtype), dtype=space.dtype.type)
+        if not isinstance(actions, spaces.Box):
+            raise ValueError(f"PreviousAction needs actions that flatten to a vector, not {env.action_space}")
+        self.first = np.zeros(actions.shape, space.dtype)
+        low = np.concatenate([space.low, np.minimum(actions.low, 0)], dtype=space.dtype)
+        high = np.concatenate([space.high, np.maximum(actions.high, 0)], dtype=space.dtype)
+        self.observation_space = spaces.Box(low, high, dtype=space.dtype.type)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict]:
         """As the environment's own; no action came before."""
@@ -57,12 +54,8 @@ class PreviousAction(gymnasium.Wrapper):
     def step(self, action: Any) -> tuple:
         """As the environment's own, with the action that led to the observation."""
         obs, *rest = self.env.step(action)
-        last = self.first.copy()
-        if isinstance(self.env.action_space, spaces.Discrete):
-            last[int(action) - int(self.env.action_space.start)] = 1
-        else:
-            last[:] = np.ravel(action)
-        return np.concatenate([obs, last]), *rest
+        last: Any = spaces.flatten(self.env.action_space, action)
+        return np.concatenate([obs, last], dtype=self.first.dtype), *rest
 
 
 class ChannelFirst(gymnasium.ObservationWrapper):
