@@ -155,9 +155,10 @@ class Agent(LightningModule, ABC):
 
     def training_step(self, batch: Rounds, batch_idx: int) -> None:
         """Learn from each round of the batch as it is collected."""
-        for data, env_steps in batch.draw(batch_idx):
-            self.policy.env_steps.add_(env_steps * self.trainer.world_size)
-            self.descent.set_learning_rate(self.learning_rate(self.env_steps))
+        env_steps, ranks = self.policy.env_steps, self.trainer.world_size
+        for data, taken in batch.draw(batch_idx):
+            env_steps.add_(taken * ranks)
+            self.descent.set_learning_rate(self.learning_rate(int(env_steps)))
             for minibatch in self.minibatches(data):
                 self.update(minibatch)
         last = batch_idx + 1 == self.trainer.num_training_batches
@@ -255,6 +256,7 @@ class Agent(LightningModule, ABC):
             check_precision(self.trainer.precision)
         if stage == "fit" and self.optimizer.compile:
             self.loss = torch.compile(type(self).loss.__get__(self))  # type: ignore[method-assign]
+            self.metrics.add = torch.compiler.disable(self.metrics.add)  # type: ignore[method-assign]
 
     def configure_callbacks(self) -> list[Callback]:
         """What Lightning adds to the trainer's own."""

@@ -11,6 +11,7 @@ from torch import nn
 
 from lit_rl.nn.convolution import LAYERS, Kind, Mixed
 from lit_rl.nn.flatten import Flatten, is_image, leaves
+from lit_rl.nn.layers import Layers
 from lit_rl.nn.mlp import ACTIVATIONS, HIDDEN_GAIN, Activation, linear_head, mlp
 from lit_rl.nn.network import BuiltBody, Network
 from lit_rl.nn.recurrent import Cell, RecurrentNetwork
@@ -112,7 +113,7 @@ class CNN(Body):
         encoder = Mixed(space, self.kind, self.scale, self.orthogonal)
         width = self.hidden or (512 if self.kind == "nature" else 128)
         layer = linear_head(encoder.out_features, width, HIDDEN_GAIN if self.orthogonal else None)
-        return Network(encoder, nn.Sequential(layer, nn.ReLU()), width)
+        return Network(encoder, Layers(layer, nn.ReLU()), width)
 
     @property
     def head_is_orthogonal(self) -> bool:

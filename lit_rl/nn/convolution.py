@@ -8,6 +8,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from lit_rl.nn.flatten import Flatten, entry, is_image, leaves
+from lit_rl.nn.layers import Layers
 from lit_rl.nn.mlp import HIDDEN_GAIN, init_orthogonal_
 
 Kind = Literal["nature", "small"]
@@ -47,7 +48,7 @@ class Convolution(nn.Module):
             layer = nn.Conv2d(channels, outputs, kernel, stride)
             layers += [init_orthogonal_(layer, HIDDEN_GAIN) if orthogonal else layer, nn.ReLU()]
             channels, height, width = outputs, (height - kernel) // stride + 1, (width - kernel) // stride + 1
-        self.layers = nn.Sequential(*layers)
+        self.layers = Layers(*layers)
         self.out_features = channels * height * width
 
     def forward(self, x: Tensor) -> Tensor:

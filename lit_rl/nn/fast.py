@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from lit_rl.nn.flatten import Flatten
+from lit_rl.nn.layers import Layers
 from lit_rl.nn.normalizer import Normalizer
 
 _ZERO = np.zeros((), np.float32)
@@ -121,7 +122,7 @@ def numpy_forward(*modules: nn.Module) -> NumpyForward | None:
 def _layers(modules: tuple[nn.Module, ...]) -> Iterator[nn.Module]:
     """The modules in order, with everything that is no more than a sequence taken apart."""
     for module in modules:
-        if type(module).forward is nn.Sequential.forward:
+        if type(module).forward in (nn.Sequential.forward, Layers.forward):
             yield from _layers(tuple(module.children()))
         else:
             yield module

@@ -9,6 +9,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from lit_rl.nn.layers import run
+
 Path = tuple[str, ...]  # keys that lead to one entry of a (nested) Dict observation; () for any other space
 
 
@@ -63,7 +65,9 @@ class Numbers(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., *shape] → [..., D]."""
-        x = x.to(self.one.dtype)
+        dtype = self.one.dtype
+        if x.dtype != dtype:
+            x = x.to(dtype)
         if self.dims != 1:
             x = x.reshape(*x.shape[: x.dim() - self.dims], self.size)
         return x if self.scale == 1.0 else x / self.scale
@@ -133,11 +137,12 @@ class Flatten(nn.Module):
         parts = [_leaf(leaf) for _, leaf in kept]
         self.leaves = nn.ModuleList(parts)
         self.out_features = sum(part.size for part in parts)
+        self._parts = list(zip(self.paths, parts, strict=True))
         self._numpy = [(path, part.numpy) for path, part in zip(self.paths, parts, strict=True)]
 
     def forward(self, obs: Tensor | dict[str, Any]) -> Tensor:
         """Observations [..., *shape] → [..., D]."""
-        parts = [leaf(entry(obs, path)) for path, leaf in zip(self.paths, self.leaves, strict=True)]
+        parts = [run(leaf, entry(obs, path)) for path, leaf in self._parts]
         return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
     def numpy(self, obs: Any) -> np.ndarray:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lit_rl.nn.body import Body
+from lit_rl.nn.layers import Layers, run
 from lit_rl.nn.mlp import VALUE_GAIN, linear_head
 from lit_rl.nn.normalizer import Normalizer
 
@@ -72,7 +73,7 @@ class QFunction(nn.Module):
 
     def of_joined(self, joined: dict[str, Any]) -> Float[Tensor, "*B"]:
         """The values, given what :meth:`join` made."""
-        return self.head(self.body(joined)).squeeze(-1)
+        return run(self.head, self.body(joined)).squeeze(-1)
 
     def update_statistics(self, obs: Tensor | dict[str, Any], action: Float[Tensor, "*B A"]) -> None:
         """Take observations and actions into the running statistics of the body, where there are any."""
@@ -132,9 +133,7 @@ class DiscreteCritics(nn.Module):
         if bodies[0].state_size:
             raise ValueError("DiscreteCritics have no memory: give them an MLP or CNN, not Recurrent")
         gain = VALUE_GAIN if body.head_is_orthogonal else None
-        self.members = nn.ModuleList(
-            nn.Sequential(built, linear_head(built.out_features, actions, gain)) for built in bodies
-        )
+        self.members = nn.ModuleList(Layers(built, linear_head(built.out_features, actions, gain)) for built in bodies)
 
     def forward(self, obs: Tensor | dict[str, Any]) -> Float[Tensor, "E *B A"]:
         """Observations [..., *shape] → the values of all actions under each member."""

@@ -11,6 +11,8 @@ from typing import Literal
 
 from torch import nn
 
+from lit_rl.nn.layers import Layers
+
 Activation = Literal["tanh", "relu", "elu", "silu"]
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU, "silu": nn.SiLU}
@@ -30,7 +32,7 @@ def init_orthogonal_(layer: nn.Linear | nn.Conv2d, gain: float) -> nn.Linear | n
 
 def mlp(
     sizes: Sequence[int], activation: Activation = "tanh", orthogonal: bool = True, layer_norm: bool = False
-) -> nn.Sequential:
+) -> Layers:
     """Linear, (layer norm,) activation for each pair of neighbours in ``sizes``: [B, sizes[0]] → [B, sizes[-1]].
 
     The last layer is activated too: outputs are the business of :func:`linear_head`. Without ``orthogonal``
@@ -42,7 +44,7 @@ def mlp(
         if layer_norm:
             layers.append(nn.LayerNorm(outputs))
         layers.append(ACTIVATIONS[activation]())
-    return nn.Sequential(*layers)
+    return Layers(*layers)
 
 
 def linear_head(inputs: int, outputs: int, gain: float | None = VALUE_GAIN) -> nn.Linear:

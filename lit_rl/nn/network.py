@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from lit_rl.nn.convolution import Mixed
 from lit_rl.nn.flatten import Flatten
+from lit_rl.nn.layers import Layers
 from lit_rl.nn.normalizer import Normalizer
 
 
@@ -26,7 +27,7 @@ class BuiltBody(nn.Module):
         """Take observations [..., *shape] into the running statistics, where there are any."""
 
 
-class Network(BuiltBody, nn.Sequential):
+class Network(BuiltBody, Layers):
     """Observations [..., *shape], or a dict of them, → features [..., D], without a memory.
 
     Args:
@@ -38,9 +39,7 @@ class Network(BuiltBody, nn.Sequential):
 
     normalizer: Normalizer | None
 
-    def __init__(
-        self, encoder: Flatten | Mixed, layers: nn.Sequential, out_features: int, normalize: bool = False
-    ) -> None:
+    def __init__(self, encoder: Flatten | Mixed, layers: Layers, out_features: int, normalize: bool = False) -> None:
         super().__init__()
         self.encoder = encoder
         self.normalizer = Normalizer(encoder.out_features) if normalize else None

@@ -8,6 +8,7 @@ from torch import nn
 
 from lit_rl.nn.body import MLP, Body
 from lit_rl.nn.heads import DuellingHead
+from lit_rl.nn.layers import Layers
 from lit_rl.nn.mlp import linear_head
 from lit_rl.nn.network import BuiltBody
 from lit_rl.nn.pairs import PairBody, PairHead
@@ -36,14 +37,14 @@ class QNetwork:
         if self.inputs == "pair" and (self.duelling or isinstance(self.body, Table)):
             raise ValueError("QNetwork.inputs is pair: it goes with an MLP or CNN and without duelling")
 
-    def build(self, observation_space: gymnasium.Space, outputs: int) -> nn.Sequential:
+    def build(self, observation_space: gymnasium.Space, outputs: int) -> Layers:
         """Body and head: observations [B, ...] → values [B, outputs]."""
         if self.inputs == "pair":
             pairs = PairBody(self.body, observation_space, outputs)
             gain = 1.0 if self.body.head_is_orthogonal else None
-            return nn.Sequential(pairs, PairHead(linear_head(pairs.out_features, 1, gain)))
+            return Layers(pairs, PairHead(linear_head(pairs.out_features, 1, gain)))
         body = self.body.build(observation_space)
-        return nn.Sequential(body, self._head(body, outputs))
+        return Layers(body, self._head(body, outputs))
 
     def _head(self, body: BuiltBody, outputs: int) -> nn.Module:
         if isinstance(self.body, (Table, StateFeatures)):

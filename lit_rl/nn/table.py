@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lit_rl.nn.body import Body
 from lit_rl.nn.flatten import Flatten, leaves
+from lit_rl.nn.layers import Layers
 from lit_rl.nn.network import Network
 
 
@@ -35,7 +36,7 @@ class Table(Body):
         if [type(leaf) for _, leaf in leaves(space)] != [spaces.Discrete]:
             raise ValueError(f"Table wants a Discrete observation, not {space}: use MLP")
         encoder = Flatten(space)
-        return Network(encoder, nn.Sequential(), encoder.out_features)
+        return Network(encoder, Layers(), encoder.out_features)
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class StateFeatures(Body):
             raise ValueError(
                 f"StateFeatures.rows has {len(self.rows)} rows and the space {network.out_features} states"
             )
-        return Network(network.encoder, nn.Sequential(Rows(torch.tensor(self.rows))), len(self.rows[0]))
+        return Network(network.encoder, Layers(Rows(torch.tensor(self.rows))), len(self.rows[0]))
 
 
 class Rows(nn.Module):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lit_rl.batch import Observation, Rollout, map_tensors, select
 from lit_rl.nn.body import MLP, Body
+from lit_rl.nn.layers import run
 from lit_rl.nn.mlp import POLICY_GAIN, VALUE_GAIN, linear_head
 from lit_rl.nn.network import BuiltBody
 from lit_rl.policies.categorical import BernoulliPolicy, CategoricalPolicy, MultiCategoricalPolicy
@@ -75,11 +76,11 @@ class ActorCriticNetworks(nn.Module):
             return self.policy.head(features), self.value_head(features).squeeze(-1)
         features = self.policy.body(obs)
         of_critic = features if self.critic_body is None else self.critic_body(obs)
-        return self.policy.head(features), self.value_head(of_critic).squeeze(-1)
+        return run(self.policy.head, features), run(self.value_head, of_critic).squeeze(-1)
 
     def value(self, obs: Observation) -> Tensor:
         """V [B] of observations [B, ...], without a memory."""
-        return self.value_head((self.critic_body or self.policy.body)(obs)).squeeze(-1)
+        return run(self.value_head, (self.critic_body or self.policy.body)(obs)).squeeze(-1)
 
     @torch.no_grad()
     def evaluate(self, rollout: Rollout) -> Evaluation:

@@ -29,8 +29,9 @@ class EpsilonGreedyPolicy(NetworkPolicy):
     def refresh(self) -> None:
         """Also read ε."""
         super().refresh()
-        self.epsilon = self.schedule(int(self.env_steps))
-        self._without_mask = None
+        epsilon = self.schedule(int(self.env_steps))
+        if epsilon != self.epsilon:  # setting an attribute of a module costs microseconds
+            self.epsilon, self._without_mask = epsilon, None
 
     def choose(self, outputs: np.ndarray, obs: Any, rng: np.random.Generator, explore: bool) -> Any:
         """See :meth:`NetworkPolicy.choose`."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lit_rl.batch import Observation
 from lit_rl.nn.fast import NumpyForward, numpy_forward
+from lit_rl.nn.layers import run
 from lit_rl.nn.network import BuiltBody
 from lit_rl.policies.policy import Act, Policy
 
@@ -44,7 +45,7 @@ class NetworkPolicy(Policy, ABC):
 
     def outputs(self, obs: Observation) -> Tensor:
         """Head outputs [B, P] of a policy without memory."""
-        return self.head(self.body(obs))
+        return run(self.head, run(self.body, obs))
 
     def act(self, obs: Any, state: np.ndarray, rng: np.random.Generator, explore: bool = True) -> Act:
         """See :meth:`Policy.act`."""

@@ -29,6 +29,7 @@ from lit_rl.functional.critics import critics_loss
 from lit_rl.nn.body import MLP, Body
 from lit_rl.nn.frozen import Frozen
 from lit_rl.nn.heads import Critics
+from lit_rl.nn.layers import Layers
 from lit_rl.nn.mlp import POLICY_GAIN, linear_head
 from lit_rl.nn.targets import TargetNetwork
 from lit_rl.optimizer import Optimizer
@@ -92,9 +93,9 @@ class DDPG(Agent):
         self.frozen_critics = Frozen(self.critics)
 
     @property
-    def actor(self) -> torch.nn.Sequential:
+    def actor(self) -> Layers:
         """The network of the policy, before squashing."""
-        return torch.nn.Sequential(self.policy.body, self.policy.head)
+        return Layers(self.policy.body, self.policy.head)
 
     def minibatches(self, data: Transition) -> Iterator[Transition]:
         """One per update; all of them count in the normalisers, where there are any."""
@@ -113,7 +114,7 @@ class DDPG(Agent):
         q_of_policy = self.frozen_critics(batch.obs, self.policy.greedy(batch.obs))
         td_error = (q.detach() - target).abs().mean(0)
         self.experience.learnt(batch.index, td_error)
-        self.record(q=q.detach().mean(), td_error=td_error.mean())
+        self.record(q=q, td_error=td_error)
         return {
             "critic_loss": (batch.weight * critics_loss(q, target)).mean(),  # (2)
             "actor_loss": deterministic_actor_loss(q_of_policy[0]).mean(),  # (3)

@@ -38,6 +38,7 @@ from lit_rl.functional.returns import vtrace
 from lit_rl.nn.body import MLP, Body
 from lit_rl.nn.frozen import Frozen
 from lit_rl.nn.heads import QFunction
+from lit_rl.nn.layers import Layers
 from lit_rl.nn.mlp import POLICY_GAIN, VALUE_GAIN, linear_head
 from lit_rl.nn.targets import TargetNetwork
 from lit_rl.optimizer import Optimizer
@@ -155,9 +156,7 @@ class OffPolicyActorCritic(Agent):
             return QFunction(net, self.env.observation_space, space)
         body = net.build(self.env.observation_space)
         outputs = int(space.n) if self.correction == "q_trick" and isinstance(space, spaces.Discrete) else 1
-        return nn.Sequential(
-            body, linear_head(body.out_features, outputs, VALUE_GAIN if net.head_is_orthogonal else None)
-        )
+        return Layers(body, linear_head(body.out_features, outputs, VALUE_GAIN if net.head_is_orthogonal else None))
 
     def minibatches(self, data: Transition | Window) -> Iterator[Transition | Window]:
         """One per update; all of them count in the normalisers, where there are any."""
@@ -199,7 +198,7 @@ class OffPolicyActorCritic(Agent):
         else:
             q = self.critic(batch.obs, batch.action)
         self.experience.learnt(batch.index, q.detach() - (batch.reward + batch.discount * next_q))
-        self.record(q=q.detach().mean())
+        self.record(q=q)
         return (batch.weight * q_loss(q, batch.reward, batch.discount, next_q)).mean()
 
     def actor_loss(self, outputs: Tensor, obs: Observation) -> Tensor:

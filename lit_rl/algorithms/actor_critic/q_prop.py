@@ -34,6 +34,7 @@ from lit_rl.envs.recipe import Env
 from lit_rl.functional.returns import generalized_advantage
 from lit_rl.nn.body import MLP, Body
 from lit_rl.nn.heads import QFunction
+from lit_rl.nn.layers import Layers
 from lit_rl.nn.mlp import VALUE_GAIN, linear_head
 from lit_rl.nn.targets import TargetNetwork
 from lit_rl.optimizer import Optimizer
@@ -120,7 +121,7 @@ class QProp(Agent):
         if isinstance(action_space, spaces.Discrete):
             body = critic.build(observation_space)
             gain = VALUE_GAIN if critic.head_is_orthogonal else None
-            self.critic = nn.Sequential(body, linear_head(body.out_features, int(action_space.n), gain))
+            self.critic = Layers(body, linear_head(body.out_features, int(action_space.n), gain))
         else:
             self.critic = QFunction(critic, observation_space, action_space)
         self.critic_target = TargetNetwork(self.critic)
@@ -153,7 +154,7 @@ class QProp(Agent):
             q = self.critic(batch.obs, batch.action)
         else:
             q = self.critic(batch.obs).gather(-1, batch.action.long().unsqueeze(-1)).squeeze(-1)
-        self.record(q=q.detach().mean())
+        self.record(q=q)
         return {"critic_loss": q_loss(q, batch.reward, batch.discount, next_q).mean()}
 
     def policy_losses(self, rollout: Rollout) -> dict[str, Tensor]:

@@ -127,7 +127,7 @@ class SAC(Agent):
         q_of_policy = self.frozen_critics(batch.obs, action)
         td_error = (q.detach() - target).abs().mean(0)
         self.experience.learnt(batch.index, td_error)
-        self.record(q=q.detach().mean(), td_error=td_error.mean(), entropy=-log_prob.detach().mean(), alpha=alpha)
+        self.record(q=q, td_error=td_error, entropy=-log_prob, alpha=alpha)
         losses = {
             "critic_loss": (batch.weight * critics_loss(q, target)).mean(),  # (2)
             "actor_loss": actor_loss(q_of_policy, log_prob, alpha).mean(),  # (3)

@@ -151,7 +151,7 @@ class SACDiscrete(Agent):
         td_error = (q.detach() - target).abs().mean(0)
         self.experience.learnt(batch.index, td_error)
         entropy = -(pi * log_pi).detach().sum(-1).mean()
-        self.record(q=q.detach().mean(), td_error=td_error.mean(), entropy=entropy, alpha=alpha)
+        self.record(q=q, td_error=td_error, entropy=entropy, alpha=alpha)
         losses = {
             "critic_loss": (batch.weight * critics_loss(q, target)).mean(),  # (3)
             "actor_loss": -expected_soft_value(pi, log_pi, values.detach(), alpha).mean(),  # (4)

@@ -32,6 +32,7 @@ from lit_rl.functional.critics import critics_loss
 from lit_rl.nn.body import MLP, Body
 from lit_rl.nn.frozen import Frozen
 from lit_rl.nn.heads import Critics
+from lit_rl.nn.layers import Layers
 from lit_rl.nn.mlp import POLICY_GAIN, linear_head
 from lit_rl.nn.targets import TargetNetwork
 from lit_rl.optimizer import Optimizer
@@ -102,9 +103,9 @@ class TD3(Agent):
         self.frozen_critic = Frozen(self.critics.members[0])
 
     @property
-    def actor(self) -> torch.nn.Sequential:
+    def actor(self) -> Layers:
         """The network of the policy, before squashing."""
-        return torch.nn.Sequential(self.policy.body, self.policy.head)
+        return Layers(self.policy.body, self.policy.head)
 
     def minibatches(self, data: Transition) -> Iterator[Transition]:
         """One per update; all of them count in the normalisers, where there are any."""
@@ -125,7 +126,7 @@ class TD3(Agent):
         q = self.critics(batch.obs, batch.action)
         td_error = (q.detach() - target).abs().mean(0)
         self.experience.learnt(batch.index, td_error)
-        self.record(q=q.detach().mean(), td_error=td_error.mean())
+        self.record(q=q, td_error=td_error)
         losses = {"critic_loss": (batch.weight * critics_loss(q, target)).mean()}  # (3)
         if (self.updates + 1) % self.policy_delay == 0:
             q_of_policy = self.frozen_critic(batch.obs, self.policy.greedy(batch.obs))

@@ -158,7 +158,7 @@ class OffPolicyGradient(Agent):
         self.record(
             entropy=self.policy.entropy(outputs, batch.obs).detach().mean(),
             kl=approx_kl(log_ratio[batch.mask]),
-            rho=used.mean(),
+            rho=used,
             effective_samples=effective_sample_size(used) / len(used),
         )
         return {"policy_loss": pseudo_loss(log_prob, used * signal[batch.mask], batch.mask.shape[1])}  # (1)

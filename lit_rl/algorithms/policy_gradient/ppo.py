@@ -128,4 +128,4 @@ class PPO(Agent):
     def _diagnose(self, log_ratio: Tensor, entropy: Tensor) -> None:
         self._last_kl = approx_kl(log_ratio)
         clipped = (log_ratio.exp() - 1).abs() > self._clip_now
-        self.record(kl=self._last_kl, clip_fraction=clipped.float().mean(), entropy=entropy)
+        self.record(kl=self._last_kl, clip_fraction=clipped, entropy=entropy)

@@ -12,6 +12,7 @@ from lit_rl.batch import Observation, unstack
 from lit_rl.data.episodes import Episodes
 from lit_rl.envs.recipe import Env
 from lit_rl.functional.action_values import legal_values
+from lit_rl.nn.layers import Layers
 from lit_rl.nn.q_network import QNetwork, TargetUpdate
 from lit_rl.nn.targets import TargetNetwork
 from lit_rl.optimizer import Optimizer
@@ -67,7 +68,7 @@ class ActionValueAgent(Agent, ABC):
     @property
     def q(self) -> nn.Module:
         """q(s, ·; θ), the network of the policy; what ``q_target`` is a copy of."""
-        return nn.Sequential(self.policy.body, self.policy.head)
+        return Layers(self.policy.body, self.policy.head)
 
     def minibatches(self, data: Any) -> Iterator[Any]:
         """One of the Transitions [K, B] per update; all of them count in the normaliser, where there is one."""

@@ -82,6 +82,6 @@ class DoubleDQN(ActionValueAgent):
         mask = legal_actions(batch.next_obs)
         error = double_td_error(q, batch.action, batch.reward, batch.discount, selecting, evaluating, mask)  # (1)-(2)
         self.experience.learnt(batch.index, error)
-        self.record(q=q.detach().mean(), td_error=error.detach().abs().mean())
+        self.record(q=q, td_error=error.detach().abs())
         loss = torch.nn.functional.huber_loss(error, torch.zeros_like(error), reduction="none", delta=self.huber_delta)
         return {"td_loss": (batch.weight * loss).mean()}  # (3)

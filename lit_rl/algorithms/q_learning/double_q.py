@@ -104,5 +104,5 @@ class DoubleQ(ActionValueAgent):
         mask = legal_actions(batch.next_obs)
         loss, error = double_q_loss(q, batch.action, batch.reward, batch.discount, own, other, mask, self.huber_delta)
         self.experience.learnt(batch.index, error)
-        self.record(q=q.detach().mean(), td_error=error.detach().abs().mean())
+        self.record(q=q, td_error=error.detach().abs())
         return {"td_loss": (batch.weight * loss).mean()}  # (3)

@@ -24,6 +24,7 @@ from lit_rl.envs.recipe import Env
 from lit_rl.functional.action_values import legal_values
 from lit_rl.nn.body import MLP, Body
 from lit_rl.nn.heads import DuellingHead
+from lit_rl.nn.layers import Layers
 from lit_rl.nn.mlp import linear_head
 from lit_rl.nn.targets import TargetNetwork
 from lit_rl.optimizer import Optimizer
@@ -97,9 +98,9 @@ class DQN(Agent):
         self.q_target = TargetNetwork(self.q)
 
     @property
-    def q(self) -> torch.nn.Sequential:
+    def q(self) -> Layers:
         """q(s, ·; θ), the network of the policy."""
-        return torch.nn.Sequential(self.policy.body, self.policy.head)
+        return Layers(self.policy.body, self.policy.head)
 
     def minibatches(self, data: Transition) -> Iterator[Transition]:
         """One per update; all of them count in the normaliser, where there is one."""
@@ -114,7 +115,7 @@ class DQN(Agent):
             next_q = self.q_target(batch.next_obs)
         error = td_error(q, batch.action, batch.reward, batch.discount, next_q, legal_actions(batch.next_obs))  # (1)
         self.experience.learnt(batch.index, error)
-        self.record(q=q.detach().mean(), td_error=error.detach().abs().mean())
+        self.record(q=q, td_error=error.detach().abs())
         loss = torch.nn.functional.huber_loss(error, torch.zeros_like(error), reduction="none", delta=self.huber_delta)
         return {"td_loss": (batch.weight * loss).mean()}  # (2)
 

@@ -135,5 +135,5 @@ class FittedQ(ActionValueAgent):
     def loss(self, batch: Fitted) -> dict[str, Tensor]:
         """(2), in the mean over the rows."""
         q = chosen_value(self.policy.body, self.policy.head, batch.obs, batch.action)
-        self.record(q=q.detach().mean(), td_error=(q.detach() - batch.target).abs().mean())
+        self.record(q=q, td_error=(q.detach() - batch.target).abs())
         return {"td_loss": squared_error(q, batch.target).mean()}

@@ -128,5 +128,5 @@ class NStepDQN(ActionValueAgent):
             q_slow, next_q = self.q_target(steps.obs), self.q_target(steps.next_obs)
             y = corrected_target(self.correction, batch, q_slow, next_q, self.lam, self.target_epsilon)
         q = chosen(self.policy.outputs(select(steps.obs, np.s_[:, 0])), steps.action[:, 0])
-        self.record(q=q.detach().mean(), td_error=(q.detach() - y).abs().mean())
+        self.record(q=q, td_error=(q.detach() - y).abs())
         return {"td_loss": torch.nn.functional.huber_loss(q, y, delta=self.huber_delta)}  # (6)

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 import torch
 from gymnasium import spaces
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from lit_rl.agent import Agent
 from lit_rl.batch import Observation, Transition, unstack
@@ -26,6 +26,7 @@ from lit_rl.data.episodes import Episodes
 from lit_rl.data.replay import Replay, Transitions
 from lit_rl.envs.recipe import Env
 from lit_rl.nn.body import MLP, Body
+from lit_rl.nn.layers import Layers
 from lit_rl.nn.mlp import POLICY_GAIN, linear_head
 from lit_rl.nn.targets import TargetNetwork
 from lit_rl.optimizer import Optimizer
@@ -96,7 +97,7 @@ class NAF(Agent):
         gain = 1.0 if net.head_is_orthogonal else None
         self.value_head = linear_head(body.out_features, 1, gain)
         self.cholesky_head = linear_head(body.out_features, self.dimensions * (self.dimensions + 1) // 2, POLICY_GAIN)
-        self.value_target = TargetNetwork(nn.Sequential(body, self.value_head))
+        self.value_target = TargetNetwork(Layers(body, self.value_head))
 
     def minibatches(self, data: Transition) -> Iterator[Transition]:
         """One per update; all of them count in the normaliser, where there is one."""
@@ -118,7 +119,7 @@ class NAF(Agent):
             target = batch.reward + batch.discount * self.value_target(batch.next_obs).squeeze(-1)  # (2)
         error = self.q(batch.obs, batch.action) - target
         self.experience.learnt(batch.index, error)
-        self.record(value=target.mean(), td_error=error.detach().abs().mean())
+        self.record(value=target, td_error=error.detach().abs())
         return {"td_loss": (batch.weight * 0.5 * error.square()).mean()}  # (3)
 
     def after_update(self) -> None:

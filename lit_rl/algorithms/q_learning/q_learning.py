@@ -72,5 +72,5 @@ class QLearning(ActionValueAgent):
             next_q = self.policy.outputs(batch.next_obs)
         q = self.policy.outputs(batch.obs)
         error = td_error(q, batch.action, batch.reward, batch.discount, next_q, legal_actions(batch.next_obs))  # (1)
-        self.record(q=q.detach().mean(), td_error=error.detach().abs().mean())
+        self.record(q=q, td_error=error.detach().abs())
         return {"td_loss": online_loss(error)}  # (2)

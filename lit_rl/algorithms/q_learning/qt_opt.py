@@ -97,7 +97,7 @@ class QTOpt(Agent):
         target = self.target(batch)
         error = self.policy.q(batch.obs, batch.action) - target
         self.experience.learnt(batch.index, error)
-        self.record(value=target.mean(), td_error=error.detach().abs().mean())
+        self.record(value=target, td_error=error.detach().abs())
         return {"td_loss": (batch.weight * 0.5 * error.square()).mean()}  # (3)
 
     @torch.no_grad()

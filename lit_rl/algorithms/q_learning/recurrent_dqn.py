@@ -125,7 +125,7 @@ class RecurrentDQN(ActionValueAgent):
         target = n_step_returns(reward, next_value, discount, last_steps(counted), n=self.n_step)  # (2)
         error = q - target
         self.experience.learnt(steps.index[self.burn_in], sequence_error(error.detach(), counted))  # (5)
-        self.record(q=(q.detach() * counted).sum() / counted.sum(), valid=counted.float().mean())
+        self.record(q=(q.detach() * counted).sum() / counted.sum(), valid=counted)
         return {"td_loss": masked_huber(error, counted, steps.weight[learnt], self.huber_delta)}  # (3)
 
     def values(self, obs: Observation, start: Bool[Tensor, "T B"]) -> Float[Tensor, "L B A"]:

@@ -91,5 +91,5 @@ class ResidualQ(ActionValueAgent):
         q, next_q = self.policy.outputs(batch.obs), self.policy.outputs(batch.next_obs)
         mask = legal_actions(batch.next_obs)
         loss, d = residual_loss(q, batch.action, batch.reward, batch.discount, next_q, self.eta, mask)
-        self.record(q=q.detach().mean(), td_error=d.abs().mean())
+        self.record(q=q, td_error=d.abs())
         return {"td_loss": loss.sum()}

@@ -106,5 +106,5 @@ class Sarsa(ActionValueAgent):
                 )  # (1)
         q = self.policy.outputs(steps.obs)
         error = chosen(q, steps.action) - target
-        self.record(q=q.detach().mean(), td_error=error.detach().abs().mean())
+        self.record(q=q, td_error=error.detach().abs())
         return {"td_loss": online_loss(error)}  # (2)

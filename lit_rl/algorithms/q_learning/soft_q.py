@@ -113,6 +113,6 @@ class SoftQ(ActionValueAgent):
         error = soft_td_error(q, batch.action, batch.reward, batch.discount, next_q, alpha, mask, self.prior)  # (1)-(2)
         self.experience.learnt(batch.index, error)
         entropy = torch.special.entr(self.policy.probabilities(q.detach(), legal_actions(batch.obs))).sum(-1)
-        self.record(q=q.detach().mean(), td_error=error.detach().abs().mean(), entropy=entropy.mean())
+        self.record(q=q, td_error=error.detach().abs(), entropy=entropy)
         loss = torch.nn.functional.huber_loss(error, torch.zeros_like(error), reduction="none", delta=self.huber_delta)
         return {"td_loss": (batch.weight * loss).mean()}  # (3)

@@ -169,7 +169,7 @@ class SoftQContinuous(Agent):
         self.experience.learnt(batch.index, error)
         moved, direction = self.particle_step(batch.obs, rows)
         spread = torch.tanh(moved.detach()).std(0).mean()
-        self.record(value=target.mean(), td_error=error.detach().abs().mean(), action_spread=spread)
+        self.record(value=target, td_error=error.detach().abs(), action_spread=spread)
         return {
             "td_loss": (batch.weight * 0.5 * error.square()).mean(),  # (3)
             "sampler_loss": sampler_loss(moved, direction).mean(),  # (6)
