@@ -24,6 +24,7 @@ sampled and bootstrapped with the observation that they belong to.
 """
 
 from collections.abc import Callable, Iterator
+from itertools import repeat
 from typing import Any, NamedTuple, TypeVar, Union
 
 import torch
@@ -73,7 +74,7 @@ class Transition(NamedTuple):
     discount: Tensor  # [B], γⁿ (1 − terminated)
     next_obs: Observation  # [B, ...], the true successor, also at an episode's end
     log_prob: Tensor  # [B], of the behaviour policy
-    weight: Tensor  # [B], importance weight of the sampling; 1 when uniform
+    weight: Tensor | None  # [B], importance weight of the sampling; None where rows count alike
     index: Tensor  # type: ignore[assignment]  # [B] int, the row of the memory, for priorities
 
 
@@ -94,12 +95,14 @@ def select(tree: Tree, index: Any) -> Tree:
 
 
 def unstack(data: Any) -> Iterator[Any]:
-    """Slices of a named tuple of tensors (or dicts of them) along the leading axis."""
+    """Slices of a named tuple of tensors (or dicts of them) along the leading axis; what is None stays None."""
     if isinstance(data, Tensor):
         return iter(data.unbind(0))
+    if data is None:
+        return repeat(None)
     if isinstance(data, dict):
         return (dict(zip(data, row, strict=True)) for row in zip(*map(unstack, data.values()), strict=True))
-    return map(type(data)._make, zip(*map(unstack, data), strict=True))
+    return map(type(data)._make, zip(*map(unstack, data)))  # noqa: B905  what is None has no end
 
 
 def to_device(tree: Tree, device: torch.device) -> Tree:

@@ -1,5 +1,6 @@
 """Numpy storage for observations and actions: one array, or a dict of arrays for a Dict space."""
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -25,10 +26,18 @@ def _one_array(space: gymnasium.Space) -> tuple[np.dtype, tuple[int, ...]]:
     return space.dtype, space.shape
 
 
+def allocator(space: gymnasium.Space) -> Callable[..., Any]:
+    """A function from leading dimensions to uninitialised storage [*leading, ...] for elements of that space."""
+    found = parts(space)
+    if isinstance(space, gymnasium.spaces.Dict):
+        return lambda *leading: {key: np.empty((*leading, *shape), dtype) for key, (dtype, shape) in found.items()}
+    dtype, shape = found[""]
+    return lambda *leading: np.empty((*leading, *shape), dtype)
+
+
 def empty(space: gymnasium.Space, *leading: int) -> Any:
     """Uninitialised storage [*leading, ...] for elements of a space."""
-    arrays = {key: np.empty((*leading, *shape), dtype) for key, (dtype, shape) in parts(space).items()}
-    return arrays if isinstance(space, gymnasium.spaces.Dict) else arrays[""]
+    return allocator(space)(*leading)
 
 
 def assign(storage: Any, index: Any, value: Any) -> None:
@@ -45,13 +54,6 @@ def take(storage: Any, index: Any) -> Any:
     if isinstance(storage, dict):
         return {key: array[index] for key, array in storage.items()}
     return storage[index]
-
-
-def join(pieces: list[Any], space: gymnasium.Space) -> Any:
-    """Concatenate storages along their first axis; an empty storage where there are none."""
-    if not pieces:
-        return empty(space, 0)
-    return pieces[0] if len(pieces) == 1 else concatenate(pieces)
 
 
 def concatenate(pieces: list[Any], axis: int = 0) -> Any:

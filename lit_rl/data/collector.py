@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from lit_rl.batch import Rollout
-from lit_rl.data.arrays import assign, concatenate, empty, join, take, tensors
+from lit_rl.data.arrays import allocator, assign, concatenate, take, tensors
 from lit_rl.envs.spaces import clipping
 from lit_rl.envs.vector import EnvError, VectorEnv
 from lit_rl.policies.policy import Policy
@@ -31,6 +31,7 @@ class Collector:
         self._state = np.zeros((self.num_envs, policy.state_size), np.float32)
         self._episode_step = np.zeros(self.num_envs, np.int32)
         self._clip = clipping(envs.action_space)
+        self._new_obs, self._new_action = allocator(envs.observation_space), allocator(envs.action_space)
 
     def collect(self, steps: int, policy: Policy | None = None) -> Rollout:
         """Take ``steps`` steps in every environment with ``policy`` (the collector's own by default).
@@ -44,8 +45,8 @@ class Collector:
         if self._obs is None:
             self._obs = self.envs.reset()
         count = self.num_envs
-        obs = empty(self.envs.observation_space, steps + 1, count)
-        action = empty(self.envs.action_space, steps, count)
+        obs = self._new_obs(steps + 1, count)
+        action = self._new_action(steps, count)
         log_prob = np.empty((steps, count), np.float32)
         reward = np.empty((steps, count), np.float32)
         terminated = np.zeros((steps, count), bool)
@@ -83,7 +84,7 @@ class Collector:
             terminated=terminated,
             truncated=truncated,
             episode_step=episode_step,
-            final_obs=join(final_obs, self.envs.observation_space),
+            final_obs=concatenate(final_obs) if final_obs else self._new_obs(0),
             final_index=np.concatenate(final_index) if final_index else np.empty(0, np.int64),
             state=first_state,
             version=np.array(version),

@@ -28,6 +28,6 @@ def fresh_transitions(rollout: Rollout, gamma: float) -> Transition:
         discount=gamma * (~rollout.terminated).flatten().float(),
         next_obs=next_obs,
         log_prob=rollout.log_prob.flatten(),
-        weight=torch.ones(steps, device=rollout.reward.device),
+        weight=None,
         index=torch.arange(steps, device=rollout.reward.device),
     )

@@ -150,7 +150,7 @@ class ReplayMemory:
             discount=discount,
             next_obs=self._successor(rows_of_last, last),
             log_prob=_column(rows, "log_prob"),
-            weight=torch.ones(index.shape) if weight is None else weight,
+            weight=weight,
             index=torch.from_numpy(index),
         )
 

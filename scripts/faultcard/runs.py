@@ -84,7 +84,7 @@ def state(path: Path) -> dict[str, Any]:
     for rank in range(ours["world_size"] if ours["replay"] else 0):
         arrays, header = read_arrays(path.parent / ours["replay"] / f"rank{rank}")
         replays.append({"header": header, "arrays": {name: array.tobytes() for name, array in arrays.items()}})
-    ranks = [rank | {"record": rank["record"]["pending"]} for rank in ours["ranks"]]
+    ranks = [rank | {"record": rank["record"]["means"]} for rank in ours["ranks"]]
     return {
         "weights": loaded["state_dict"],
         "optimizer": loaded["optimizer_states"],

@@ -7,19 +7,10 @@ import pytest
 import torch
 
 from lit_rl import MLP, Constant, DoubleQ, Env, EpsilonGreedy, Linear, QNetwork, Replay, TargetUpdate
-from lit_rl.algorithms.q_learning.double_q import double_q_loss
 from lit_rl.optimizer import Optimizer
 from tests.algorithms.stand_in import detached, learn, moved, parameters
-from tests.algorithms.test_double_dqn import ACTION, DISCOUNT, ONLINE, REWARD, SLOW, Q, batch
+from tests.algorithms.test_double_dqn import batch
 from tests.algorithms.test_dqn import q_star
-
-
-def test_the_loss_by_hand() -> None:
-    """Errors −½, 4 and −2, as in double DQN: the one that learns selects, the other evaluates."""
-    loss, error = double_q_loss(Q, ACTION, REWARD, DISCOUNT, ONLINE, SLOW)
-    assert error.tolist() == [-0.5, 4.0, -2.0]
-    assert loss.tolist() == [0.125, 3.5, 1.5]
-    assert double_q_loss(Q, ACTION, REWARD, DISCOUNT, ONLINE, SLOW, None, 9.0)[0].tolist() == [0.125, 8.0, 2.0]
 
 
 def agent(**changes) -> DoubleQ:

@@ -26,6 +26,7 @@ from lit_rl.data.episodes import Episodes
 from lit_rl.data.replay import Replay, Transitions
 from lit_rl.envs.recipe import Env
 from lit_rl.functional.critics import critics_loss
+from lit_rl.functional.losses import weighted_mean
 from lit_rl.nn.body import MLP, Body
 from lit_rl.nn.frozen import Frozen
 from lit_rl.nn.heads import Critics
@@ -116,7 +117,7 @@ class DDPG(Agent):
         self.experience.learnt(batch.index, td_error)
         self.record(q=q, td_error=td_error)
         return {
-            "critic_loss": (batch.weight * critics_loss(q, target)).mean(),  # (2)
+            "critic_loss": weighted_mean(critics_loss(q, target), batch.weight),  # (2)
             "actor_loss": deterministic_actor_loss(q_of_policy[0]).mean(),  # (3)
         }
 

@@ -34,6 +34,7 @@ from lit_rl.data.replay import Replay, Transitions
 from lit_rl.data.windows import Window, WindowReplay
 from lit_rl.envs.recipe import Env
 from lit_rl.functional.distributions import masked_logits
+from lit_rl.functional.losses import weighted_mean
 from lit_rl.functional.returns import vtrace
 from lit_rl.nn.body import MLP, Body
 from lit_rl.nn.frozen import Frozen
@@ -199,7 +200,7 @@ class OffPolicyActorCritic(Agent):
             q = self.critic(batch.obs, batch.action)
         self.experience.learnt(batch.index, q.detach() - (batch.reward + batch.discount * next_q))
         self.record(q=q)
-        return (batch.weight * q_loss(q, batch.reward, batch.discount, next_q)).mean()
+        return weighted_mean(q_loss(q, batch.reward, batch.discount, next_q), batch.weight)
 
     def actor_loss(self, outputs: Tensor, obs: Observation) -> Tensor:
         """(3), (4) or (5) per state [B], from the policy's ``outputs`` there."""

@@ -31,6 +31,7 @@ from lit_rl.envs.recipe import Env
 from lit_rl.functional.action_values import chosen
 from lit_rl.functional.critics import critics_loss
 from lit_rl.functional.distributions import masked_logits
+from lit_rl.functional.losses import weighted_mean
 from lit_rl.nn.body import MLP, Body
 from lit_rl.nn.heads import DiscreteCritics
 from lit_rl.nn.mlp import linear_head
@@ -153,7 +154,7 @@ class SACDiscrete(Agent):
         entropy = -(pi * log_pi).detach().sum(-1).mean()
         self.record(q=q, td_error=td_error, entropy=entropy, alpha=alpha)
         losses = {
-            "critic_loss": (batch.weight * critics_loss(q, target)).mean(),  # (3)
+            "critic_loss": weighted_mean(critics_loss(q, target), batch.weight),  # (3)
             "actor_loss": -expected_soft_value(pi, log_pi, values.detach(), alpha).mean(),  # (4)
         }
         if self.log_alpha.requires_grad:

@@ -29,6 +29,7 @@ from lit_rl.data.episodes import Episodes
 from lit_rl.data.replay import Replay, Transitions
 from lit_rl.envs.recipe import Env
 from lit_rl.functional.critics import critics_loss
+from lit_rl.functional.losses import weighted_mean
 from lit_rl.nn.body import MLP, Body
 from lit_rl.nn.frozen import Frozen
 from lit_rl.nn.heads import Critics
@@ -127,7 +128,7 @@ class TD3(Agent):
         td_error = (q.detach() - target).abs().mean(0)
         self.experience.learnt(batch.index, td_error)
         self.record(q=q, td_error=td_error)
-        losses = {"critic_loss": (batch.weight * critics_loss(q, target)).mean()}  # (3)
+        losses = {"critic_loss": weighted_mean(critics_loss(q, target), batch.weight)}  # (3)
         if (self.updates + 1) % self.policy_delay == 0:
             q_of_policy = self.frozen_critic(batch.obs, self.policy.greedy(batch.obs))
             losses["actor_loss"] = deterministic_actor_loss(q_of_policy).mean()  # (4)

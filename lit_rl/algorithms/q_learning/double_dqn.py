@@ -20,6 +20,7 @@ from lit_rl.data.episodes import Episodes
 from lit_rl.data.replay import Replay, Transitions
 from lit_rl.envs.recipe import Env
 from lit_rl.functional.action_values import chosen, double_q_target
+from lit_rl.functional.losses import huber_loss
 from lit_rl.nn.q_network import QNetwork, TargetUpdate
 from lit_rl.optimizer import Optimizer
 from lit_rl.policies.exploration import EpsilonGreedy, Exploration
@@ -83,5 +84,4 @@ class DoubleDQN(ActionValueAgent):
         error = double_td_error(q, batch.action, batch.reward, batch.discount, selecting, evaluating, mask)  # (1)-(2)
         self.experience.learnt(batch.index, error)
         self.record(q=q, td_error=error.detach().abs())
-        loss = torch.nn.functional.huber_loss(error, torch.zeros_like(error), reduction="none", delta=self.huber_delta)
-        return {"td_loss": (batch.weight * loss).mean()}  # (3)
+        return {"td_loss": huber_loss(error, self.huber_delta, batch.weight)}  # (3)

@@ -13,9 +13,7 @@ Differs  Networks as well as tables (``net.body`` Table). Only the slow copies o
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import huber_loss
 
 from lit_rl.algorithms.q_learning.action_value_agent import ActionValueAgent
 from lit_rl.algorithms.q_learning.double_dqn import double_td_error
@@ -23,26 +21,12 @@ from lit_rl.batch import Transition
 from lit_rl.data.episodes import Episodes
 from lit_rl.data.replay import Replay, Transitions
 from lit_rl.envs.recipe import Env
+from lit_rl.functional.losses import huber_loss
 from lit_rl.nn.q_network import QNetwork, TargetUpdate
 from lit_rl.optimizer import Optimizer
 from lit_rl.policies.action_values import TwoEstimatorPolicy
 from lit_rl.policies.exploration import EpsilonGreedy, Exploration
 from lit_rl.policies.network import legal_actions
-
-
-def double_q_loss(
-    q: Float[Tensor, "B A"],
-    action: Int[Tensor, " B"],
-    reward: Float[Tensor, " B"],
-    discount: Float[Tensor, " B"],
-    own_next_q: Float[Tensor, "B A"],
-    other_next_q: Float[Tensor, "B A"],
-    next_mask: Bool[Tensor, "B A"] | None = None,
-    huber_delta: float = 1.0,
-) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
-    """Loss and TD error of the estimator that learns, per sample, (1)-(3)."""
-    error = double_td_error(q, action, reward, discount, own_next_q, other_next_q, next_mask)
-    return huber_loss(error, torch.zeros_like(error), reduction="none", delta=huber_delta), error
 
 
 class DoubleQ(ActionValueAgent):
@@ -102,7 +86,7 @@ class DoubleQ(ActionValueAgent):
             slow = list(self.q_target.slow.children())
             own, other = (slow[i](batch.next_obs) for i in (learning, 1 - learning))
         mask = legal_actions(batch.next_obs)
-        loss, error = double_q_loss(q, batch.action, batch.reward, batch.discount, own, other, mask, self.huber_delta)
+        error = double_td_error(q, batch.action, batch.reward, batch.discount, own, other, mask)  # (1)-(2)
         self.experience.learnt(batch.index, error)
         self.record(q=q, td_error=error.detach().abs())
-        return {"td_loss": (batch.weight * loss).mean()}  # (3)
+        return {"td_loss": huber_loss(error, self.huber_delta, batch.weight)}  # (3)

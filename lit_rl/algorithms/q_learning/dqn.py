@@ -22,6 +22,7 @@ from lit_rl.data.episodes import Episodes
 from lit_rl.data.replay import Replay, Transitions
 from lit_rl.envs.recipe import Env
 from lit_rl.functional.action_values import legal_values
+from lit_rl.functional.losses import huber_loss
 from lit_rl.nn.body import MLP, Body
 from lit_rl.nn.heads import DuellingHead
 from lit_rl.nn.layers import Layers
@@ -116,8 +117,7 @@ class DQN(Agent):
         error = td_error(q, batch.action, batch.reward, batch.discount, next_q, legal_actions(batch.next_obs))  # (1)
         self.experience.learnt(batch.index, error)
         self.record(q=q, td_error=error.detach().abs())
-        loss = torch.nn.functional.huber_loss(error, torch.zeros_like(error), reduction="none", delta=self.huber_delta)
-        return {"td_loss": (batch.weight * loss).mean()}  # (2)
+        return {"td_loss": huber_loss(error, self.huber_delta, batch.weight)}  # (2)
 
     def after_update(self) -> None:
         """(3)."""

@@ -25,6 +25,7 @@ from lit_rl.batch import Observation, Transition, unstack
 from lit_rl.data.episodes import Episodes
 from lit_rl.data.replay import Replay, Transitions
 from lit_rl.envs.recipe import Env
+from lit_rl.functional.losses import weighted_mean
 from lit_rl.nn.body import MLP, Body
 from lit_rl.nn.layers import Layers
 from lit_rl.nn.mlp import POLICY_GAIN, linear_head
@@ -120,7 +121,7 @@ class NAF(Agent):
         error = self.q(batch.obs, batch.action) - target
         self.experience.learnt(batch.index, error)
         self.record(value=target, td_error=error.detach().abs())
-        return {"td_loss": (batch.weight * 0.5 * error.square()).mean()}  # (3)
+        return {"td_loss": weighted_mean(0.5 * error.square(), batch.weight)}  # (3)
 
     def after_update(self) -> None:
         """(4)."""

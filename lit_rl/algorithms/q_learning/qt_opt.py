@@ -23,6 +23,7 @@ from lit_rl.batch import Observation, Transition, length, unstack
 from lit_rl.data.episodes import Episodes
 from lit_rl.data.replay import Replay, Transitions
 from lit_rl.envs.recipe import Env
+from lit_rl.functional.losses import weighted_mean
 from lit_rl.nn.body import MLP, Body
 from lit_rl.nn.heads import QFunction
 from lit_rl.nn.targets import TargetNetwork
@@ -98,7 +99,7 @@ class QTOpt(Agent):
         error = self.policy.q(batch.obs, batch.action) - target
         self.experience.learnt(batch.index, error)
         self.record(value=target, td_error=error.detach().abs())
-        return {"td_loss": (batch.weight * 0.5 * error.square()).mean()}  # (3)
+        return {"td_loss": weighted_mean(0.5 * error.square(), batch.weight)}  # (3)
 
     @torch.no_grad()
     def target(self, batch: Transition) -> Float[Tensor, " B"]:

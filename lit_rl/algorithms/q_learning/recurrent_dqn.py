@@ -43,11 +43,15 @@ MAX_SHARE = 0.9  # η
 
 
 def masked_huber(
-    error: Float[Tensor, "T B"], valid: Bool[Tensor, "T B"], weight: Float[Tensor, "T B"], delta: float = 1.0
+    error: Float[Tensor, "T B"],
+    valid: Bool[Tensor, "T B"],
+    weight: Float[Tensor, "T B"] | None = None,
+    delta: float = 1.0,
 ) -> Float[Tensor, ""]:
     """L of (3): the mean over valid steps."""
+    counted = valid if weight is None else weight * valid
     loss = torch.nn.functional.huber_loss(error, torch.zeros_like(error), reduction="none", delta=delta)
-    return (loss * weight * valid).sum() / valid.sum().clamp(min=1)
+    return (loss * counted).sum() / valid.sum().clamp(min=1)
 
 
 def sequence_error(error: Float[Tensor, "T B"], valid: Bool[Tensor, "T B"]) -> Float[Tensor, " B"]:
@@ -125,8 +129,9 @@ class RecurrentDQN(ActionValueAgent):
         target = n_step_returns(reward, next_value, discount, last_steps(counted), n=self.n_step)  # (2)
         error = q - target
         self.experience.learnt(steps.index[self.burn_in], sequence_error(error.detach(), counted))  # (5)
+        weight = None if steps.weight is None else steps.weight[learnt]
         self.record(q=(q.detach() * counted).sum() / counted.sum(), valid=counted)
-        return {"td_loss": masked_huber(error, counted, steps.weight[learnt], self.huber_delta)}  # (3)
+        return {"td_loss": masked_huber(error, counted, weight, self.huber_delta)}  # (3)
 
     def values(self, obs: Observation, start: Bool[Tensor, "T B"]) -> Float[Tensor, "L B A"]:
         """q(o_t, h_{t−1}, ·; θ) of the L steps, with gradient; (1)."""

@@ -26,6 +26,7 @@ from lit_rl.data.episodes import Episodes
 from lit_rl.data.replay import Replay, Transitions
 from lit_rl.envs.recipe import Env
 from lit_rl.functional.action_values import chosen, soft_value
+from lit_rl.functional.losses import huber_loss
 from lit_rl.nn.q_network import QNetwork, TargetUpdate
 from lit_rl.optimizer import Optimizer
 from lit_rl.policies.exploration import Boltzmann
@@ -114,5 +115,4 @@ class SoftQ(ActionValueAgent):
         self.experience.learnt(batch.index, error)
         entropy = torch.special.entr(self.policy.probabilities(q.detach(), legal_actions(batch.obs))).sum(-1)
         self.record(q=q, td_error=error.detach().abs(), entropy=entropy)
-        loss = torch.nn.functional.huber_loss(error, torch.zeros_like(error), reduction="none", delta=self.huber_delta)
-        return {"td_loss": (batch.weight * loss).mean()}  # (3)
+        return {"td_loss": huber_loss(error, self.huber_delta, batch.weight)}  # (3)

@@ -34,6 +34,7 @@ from lit_rl.data.episodes import Episodes
 from lit_rl.data.replay import Replay, Transitions
 from lit_rl.envs.recipe import Env
 from lit_rl.functional.distributions import LOG_2
+from lit_rl.functional.losses import weighted_mean
 from lit_rl.nn.body import MLP, Body
 from lit_rl.nn.heads import QFunction
 from lit_rl.nn.targets import TargetNetwork
@@ -171,7 +172,7 @@ class SoftQContinuous(Agent):
         spread = torch.tanh(moved.detach()).std(0).mean()
         self.record(value=target, td_error=error.detach().abs(), action_spread=spread)
         return {
-            "td_loss": (batch.weight * 0.5 * error.square()).mean(),  # (3)
+            "td_loss": weighted_mean(0.5 * error.square(), batch.weight),  # (3)
             "sampler_loss": sampler_loss(moved, direction).mean(),  # (6)
         }
 
