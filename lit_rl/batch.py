@@ -85,7 +85,9 @@ def map_tensors(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
     if isinstance(tree, dict):
         return {key: map_tensors(function, value) for key, value in tree.items()}  # type: ignore[return-value]
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        return type(tree)(*(map_tensors(function, value) for value in tree))
+        return type(tree)._make(  # type: ignore[attr-defined]
+            [function(value) if type(value) is Tensor else map_tensors(function, value) for value in tree]
+        )
     return tree
 
 
@@ -100,6 +102,8 @@ def unstack(data: Any) -> Iterator[Any]:
         return iter(data.unbind(0))
     if data is None:
         return repeat(None)
+    if length(data) == 1:  # as most rounds of a replay: half the cost
+        return iter((select(data, 0),))
     if isinstance(data, dict):
         return (dict(zip(data, row, strict=True)) for row in zip(*map(unstack, data.values()), strict=True))
     return map(type(data)._make, zip(*map(unstack, data)))  # noqa: B905  what is None has no end
@@ -110,6 +114,8 @@ def to_device(tree: Tree, device: torch.device) -> Tree:
     return map_tensors(lambda tensor: tensor.to(device, non_blocking=True), tree)
 
 
-def length(obs: Any) -> int:
-    """Rows of an observation, also of a dict."""
-    return len(next(iter(obs.values()))) if isinstance(obs, dict) else len(obs)
+def length(tree: Any) -> int:
+    """Rows of a tensor, or of the first one in a dict or named tuple."""
+    if isinstance(tree, dict):
+        return length(next(iter(tree.values())))
+    return length(tree[0]) if isinstance(tree, tuple) else len(tree)

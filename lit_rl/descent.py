@@ -43,6 +43,7 @@ class Descent:
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.direct = direct
         self._flushed_before = _flushes_denormals()
+        self._rate: float | None = None
         inner = optimizer.optimizer
         self._step_directly: Callable[[], Any] = inner.step_directly if isinstance(inner, FusedAdam) else inner.step
 
@@ -79,6 +80,9 @@ class Descent:
 
     def set_learning_rate(self, rate: float) -> None:
         """Of every parameter group, times its ``lr_scale`` where it has one."""
+        if rate == self._rate:
+            return
+        self._rate = rate
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
 

@@ -142,8 +142,10 @@ class Flatten(nn.Module):
 
     def forward(self, obs: Tensor | dict[str, Any]) -> Tensor:
         """Observations [..., *shape] → [..., D]."""
-        parts = [run(leaf, entry(obs, path)) for path, leaf in self._parts]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+        if len(self._parts) == 1:
+            path, leaf = self._parts[0]
+            return run(leaf, entry(obs, path) if path else obs)
+        return torch.cat([run(leaf, entry(obs, path)) for path, leaf in self._parts], -1)
 
     def numpy(self, obs: Any) -> np.ndarray:
         """The same on arrays, in float32. May return the observation itself: do not write into it."""
