@@ -83,20 +83,14 @@ class SumTree:
 
     def find(self, mass: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Leaves [B] under which the sums ``mass`` [B] in [0, total) fall, none of them 0, and their numbers."""
-        running = self.running[:-1]
-        place = running.searchsorted(mass, side="right") - 1
-        mass = (mass - running.take(place)).astype(np.float32)
-        first = np.arange(0, len(mass) * WIDTH, WIDTH)
-        for level in (self.before, self.leaves):
-            before = level.take(place, 0)  # [B, 16]
-            if level is self.leaves:
-                before = before @ _BEFORE
-            child = _BEHIND.take((before > mass[:, None]).argmax(-1))
-            mass -= before.reshape(-1).take(first + child)
-            place *= WIDTH
-            place += child
+        running = self.running
+        block = running[1:-1].searchsorted(mass, side="right")
+        mass = (mass - running.take(block)).astype(np.float32)
+        row = block * WIDTH + _last_up_to(mass, self.before.take(block, 0))
+        mass -= self.before.reshape(-1).take(row)
+        place = row * WIDTH + _last_up_to(mass, self.leaves.take(row, 0) @ _BEFORE)
         number = self[place]
-        if np.count_nonzero(number) < len(number):  # rounding has led beyond the last number of a block, or of all
+        if number.min() == 0.0:  # rounding has led beyond the last number of a block, or of all
             for at in np.flatnonzero(number == 0):
                 place[at] = np.flatnonzero(self.leaves.reshape(-1)[: place[at] + 1])[-1]
             number = self[place]
@@ -113,6 +107,11 @@ class SumTree:
         self._stale = True
 
 
+def _last_up_to(mass: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """The last of the children [B] whose sums before them, rising in ``before`` [B, 16], do not exceed ``mass`` [B]."""
+    return _BEHIND.take((before > mass[:, None]).argmax(-1))
+
+
 class Priorities:
     """The priorities of a memory's rows; new rows get the largest seen so far."""
 
@@ -122,6 +121,7 @@ class Priorities:
         self.beta = as_schedule(recipe.beta)
         self.tree = SumTree(memory.length * memory.num_envs)
         self.largest = 1.0
+        self._slices = np.empty(0)  # 0 … B − 1
 
     def add(self, rows: np.ndarray) -> None:
         """Newly written flat rows [B]."""
@@ -133,10 +133,13 @@ class Priorities:
         The B rows of a minibatch are drawn one from each of B equal slices of Σ p (appendix B.2.1 of the paper): the
         same P with less variance, and quicker, since they lie in the memory's order.
         """
-        place = np.arange(shape[-1]) + rng.random(shape)
-        index, priority = self.tree.find(place.reshape(-1) * (self.tree.total / shape[-1]))
-        weight = (priority.min() / priority) ** np.float32(self.beta(env_steps))
-        return index.reshape(shape), torch.from_numpy(weight.reshape(shape))
+        rows = shape[-1]
+        if len(self._slices) != rows:
+            self._slices = np.arange(rows, dtype=np.float64)
+        place = (rng.random(shape) + self._slices) * (self.tree.total / rows)
+        index, priority = self.tree.find(place.ravel())
+        weight = torch.from_numpy((priority.min() / priority) ** np.float32(self.beta(env_steps)))
+        return (index, weight) if len(shape) == 1 else (index.reshape(shape), weight.view(shape))
 
     @torch.compiler.disable
     def update(self, index: Tensor, td_error: Tensor) -> None:
