@@ -8,7 +8,7 @@ import torch
 
 from lit_rl import DQN, MLP, PPO, SAC, Linear
 from lit_rl.agent import unstack
-from lit_rl.batch import Transition
+from lit_rl.batch import Transition, map_tensors
 from lit_rl.optimizer import Optimizer
 from tests.algorithms.stand_in import detached, transitions
 
@@ -29,6 +29,10 @@ def test_unstack_takes_the_leading_axis_of_everything() -> None:
     rows = list(unstack(data))
     assert [row.obs["a"].tolist() for row in rows] == [[0, 1], [2, 3], [4, 5]]
     assert [row.reward.item() for row in rows] == [1, 2, 3]
+    without = data._replace(weight=None)
+    assert [row.weight for row in unstack(without)] == [None] * 3
+    (single,) = unstack(map_tensors(lambda tensor: tensor[2:], without))
+    assert single.obs["a"].tolist() == [4, 5] and single.reward == 3 and single.weight is None
     assert list(unstack(Transition(*(torch.zeros(0, 4) for _ in Transition._fields)))) == [], "K = 0: no update"
 
 
