@@ -155,10 +155,10 @@ class Agent(LightningModule, ABC):
 
     def training_step(self, batch: Rounds, batch_idx: int) -> None:
         """Learn from each round of the batch as it is collected."""
-        env_steps, ranks = self.policy.env_steps, self.trainer.world_size
-        for data, taken in batch.draw(batch_idx):
-            env_steps.add_(taken * ranks)
-            self.descent.set_learning_rate(self.learning_rate(int(env_steps)))
+        ranks = self.trainer.world_size
+        for data, env_steps in batch.draw(batch_idx):
+            self.policy.count(env_steps=env_steps * ranks)
+            self.descent.set_learning_rate(self.learning_rate(self.env_steps))
             for minibatch in self.minibatches(data):
                 self.update(minibatch)
         last = batch_idx + 1 == self.trainer.num_training_batches
@@ -169,7 +169,7 @@ class Agent(LightningModule, ABC):
         """One backward and one optimiser step on the sum of the loss terms."""
         terms = self.loss(minibatch)
         grad_norm = self.descent.step(reduce(add, terms.values()), terms)  # sum() would begin with one more node, 0 +
-        self.policy.version.add_(1)
+        self.policy.count(updates=1)
         self.after_update()
         self.record(**terms, grad_norm=grad_norm)
 

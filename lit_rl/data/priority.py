@@ -33,7 +33,6 @@ class Prioritized:
 WIDTH = 16  # children of a node
 _BEFORE = np.triu(np.ones((WIDTH, WIDTH), np.float32), 1)  # rows times this are sums of all before: cheaper than cumsum
 _ALL = np.ones(WIDTH, np.float32)
-_BEHIND = np.arange(-1, WIDTH - 1) % WIDTH  # one before the first whose sums before are too large; of none, the last
 
 
 class SumTree:
@@ -81,8 +80,8 @@ class SumTree:
         self.top[block] = before[:, -1] + sums[:, -1]
         self._stale = True
 
-    def find(self, mass: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Leaves [B] under which the sums ``mass`` [B] in [0, total) fall, none of them 0, and their numbers."""
+    def find(self, mass: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.floating]:
+        """Leaves [B] under which the sums ``mass`` [B] in [0, total) fall, their numbers, and the least: never 0."""
         running = self.running
         block = running[1:-1].searchsorted(mass, side="right")
         mass = (mass - running.take(block)).astype(np.float32)
@@ -90,11 +89,13 @@ class SumTree:
         mass -= self.before.reshape(-1).take(row)
         place = row * WIDTH + _last_up_to(mass, self.leaves.take(row, 0) @ _BEFORE)
         number = self[place]
-        if number.min() == 0.0:  # rounding has led beyond the last number of a block, or of all
+        least = number.min()
+        if least == 0.0:  # rounding has led beyond the last number of a block, or of all
             for at in np.flatnonzero(number == 0):
                 place[at] = np.flatnonzero(self.leaves.reshape(-1)[: place[at] + 1])[-1]
             number = self[place]
-        return place, number
+            least = number.min()
+        return place, number, least
 
     def snapshot(self) -> dict[str, Tensor]:
         """See :meth:`restore`."""
@@ -108,8 +109,12 @@ class SumTree:
 
 
 def _last_up_to(mass: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """The last of the children [B] whose sums before them, rising in ``before`` [B, 16], do not exceed ``mass`` [B]."""
-    return _BEHIND.take((before > mass[:, None]).argmax(-1))
+    """The last of the children [B] whose sums before them, rising in ``before`` [B, 16], do not exceed ``mass`` [B].
+
+    It counts the others, eight bytes at once and without a branch: half the cost of looking for the first of them.
+    """
+    others = np.bitwise_count((before > mass[:, None]).view(np.uint64))  # [B, 2]
+    return WIDTH - 1 - (others[:, 0] + others[:, 1])
 
 
 class Priorities:
@@ -137,8 +142,8 @@ class Priorities:
         if len(self._slices) != rows:
             self._slices = np.arange(rows, dtype=np.float64)
         place = (rng.random(shape) + self._slices) * (self.tree.total / rows)
-        index, priority = self.tree.find(place.ravel())
-        weight = torch.from_numpy((priority.min() / priority) ** np.float32(self.beta(env_steps)))
+        index, priority, least = self.tree.find(place.ravel())
+        weight = torch.from_numpy((least / priority) ** np.float32(self.beta(env_steps)))
         return (index, weight) if len(shape) == 1 else (index.reshape(shape), weight.view(shape))
 
     @torch.compiler.disable

@@ -23,7 +23,7 @@ class TargetNetwork(nn.Module):
         self._has_statistics = bool(set(online.state_dict()) - {name for name, _ in online.named_parameters()})
 
     def forward(self, *arguments: Any) -> Any:
-        """What the copy computes."""
+        """What the copy computes; its own parameters take no gradient."""
         return self.slow(*arguments)
 
     def follow(self, tau: float = 1.0) -> None:

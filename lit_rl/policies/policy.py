@@ -44,5 +44,20 @@ class Policy(nn.Module, ABC):
             explore: sample as in training; otherwise the greedy action, which draws nothing from ``rng``.
         """
 
+    def count(self, env_steps: int = 0, updates: int = 0) -> None:
+        """Raise the two counters."""
+        if env_steps:
+            _raise(self.env_steps, env_steps)
+        if updates:
+            _raise(self.version, updates)
+
     def refresh(self) -> None:
         """Called before each round of collecting: re-read schedules and rebuild views of the weights."""
+
+
+def _raise(counter: torch.Tensor, by: int) -> None:
+    """In its place; on the CPU through numpy, where torch's ``add_`` costs as much as a layer."""
+    if counter.is_cpu:
+        counter.numpy()[()] += by
+    else:
+        counter.add_(by)

@@ -34,8 +34,8 @@ def test_an_empty_leaf_is_never_found() -> None:
     values = np.where(rng.random(37) < 0.5, 0.0, rng.lognormal(0, 8, 37))
     tree.set(np.arange(37), values)
     mass = np.concatenate([rng.random(10_000) * tree.total, [tree.total, np.nextafter(tree.total, 0)]])
-    found, number = tree.find(mass)
-    assert (values[found] > 0).all() and (number == tree[found]).all()
+    found, number, least = tree.find(mass)
+    assert (values[found] > 0).all() and (number == tree[found]).all() and least == number.min()
 
 
 def test_sums_after_many_writes_are_exact() -> None:

@@ -49,7 +49,7 @@ class ControlAgent(Agent):
     @torch.no_grad()
     def update(self, minibatch: Rollout) -> None:
         """Look back at a rollout; nothing changes."""
-        self.policy.version.add_(1)
+        self.policy.count(updates=1)
         self.record(**look_back(self.policy, minibatch))
 
 

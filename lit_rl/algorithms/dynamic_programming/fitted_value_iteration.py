@@ -124,7 +124,7 @@ class FittedValueIteration(Agent):
             before = self.loss(minibatch)
             body, head = self.v
             least_squares_(head, body(minibatch.state), minibatch.target)  # type: ignore[arg-type]
-        self.policy.version.add_(1)
+        self.policy.count(updates=1)
         self.record(**before)
 
     def loss(self, batch: Fitted) -> dict[str, Tensor]:

@@ -126,7 +126,7 @@ class NPG(Agent):
             step = PolicyStep(self.policy, minibatch, self.fisher.stride)  # (2)
             rate = self.rate(self.env_steps)
             gain, kl = step.try_step(step_along(step, self.direction, self.fisher, self.trust_region, rate))  # (3)-(4)
-        self.policy.version.add_(1)
+        self.policy.count(updates=1)
         self.record(surrogate_gain=gain, kl=kl, entropy=step.entropy, policy_grad_norm=step.gradient.norm())
 
     def loss(self, batch: ValueBatch) -> dict[str, Tensor]:

@@ -118,7 +118,7 @@ class TRPO(Agent):
             x = damped_inverse(product, step.gradient, self.fisher)  # (3)
             full = kl_sized(x, product(x), self.max_kl)  # (4)
             gain, kl, shortened = line_search(step, full, self.max_kl, self.backtracks)  # (5)
-        self.policy.version.add_(1)
+        self.policy.count(updates=1)
         self.record(surrogate_gain=gain, kl=kl, backtracks=shortened, policy_step=float(shortened < self.backtracks))
         self.record(entropy=step.entropy, policy_grad_norm=step.gradient.norm())
 

@@ -112,8 +112,7 @@ class DQN(Agent):
     def loss(self, batch: Transition) -> dict[str, Tensor]:
         """(1)-(2)."""
         q = self.policy.outputs(batch.obs)
-        with torch.no_grad():
-            next_q = self.q_target(batch.next_obs)
+        next_q = self.q_target(batch.next_obs)
         error = td_error(q, batch.action, batch.reward, batch.discount, next_q, legal_actions(batch.next_obs))  # (1)
         self.experience.learnt(batch.index, error)
         self.record(q=q, td_error=error.detach().abs())

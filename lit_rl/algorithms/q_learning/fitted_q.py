@@ -121,7 +121,7 @@ class FittedQ(ActionValueAgent):
             before = self.loss(minibatch)
             self.solve(minibatch)
             after = self.loss(minibatch)
-        self.policy.version.add_(1)
+        self.policy.count(updates=1)
         self.record(**before, residual=after["td_loss"])
 
     def solve(self, batch: Fitted) -> None:

@@ -90,5 +90,5 @@ class MCTS(Agent):
     @torch.no_grad()
     def update(self, minibatch: Rollout) -> None:
         """Look back at a rollout; nothing changes."""
-        self.policy.version.add_(1)
+        self.policy.count(updates=1)
         self.record(reward=minibatch.reward.mean())

@@ -53,7 +53,7 @@ class TableAgent(Agent):
         """One sweep, without a loss."""
         with torch.no_grad():
             found = self.sweep(minibatch)
-        self.policy.version.add_(1)
+        self.policy.count(updates=1)
         self.after_update()
         self.record(**found)
 
