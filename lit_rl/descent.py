@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
@@ -44,6 +45,8 @@ class Descent:
         self.direct = direct
         self._flushed_before = _flushes_denormals()
         self._rate: float | None = None
+        plain = all(p.is_cpu and p.dtype in (torch.float32, torch.float64) for p in self.parameters)
+        self._norm = _norm_by_numpy if plain else _norm_by_torch
         inner = optimizer.optimizer
         self._step_directly: Callable[[], Any] = inner.step_directly if isinstance(inner, FusedAdam) else inner.step
 
@@ -89,13 +92,23 @@ class Descent:
     def _check_and_clip(self, terms: Mapping[str, Tensor]) -> float:
         """``clip_grad_norm_`` in two calls, and without the second one where nothing is to be clipped."""
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        norm = math.hypot(*torch.stack(torch._foreach_norm(gradients)).tolist())
+        norm = self._norm(gradients)
         limit = self.agent.optimizer.max_grad_norm
         if not math.isfinite(norm):
             raise not_finite(self.agent, terms)
         if limit is not None and norm > limit:
             torch._foreach_mul_(gradients, limit / (norm + 1e-6))
         return norm
+
+
+def _norm_by_numpy(gradients: list[Tensor]) -> float:
+    """√Σ g², at half of what torch's calls cost where gradients are small."""
+    return math.sqrt(sum([np.vdot(array, array) for array in [gradient.numpy() for gradient in gradients]]))
+
+
+def _norm_by_torch(gradients: list[Tensor]) -> float:
+    """√Σ g², read back once, whatever the device and the precision."""
+    return math.hypot(*torch.stack(torch._foreach_norm(gradients)).tolist())
 
 
 def _flushes_denormals() -> bool:
