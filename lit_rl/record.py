@@ -79,7 +79,7 @@ def _each_mean(pending: list[Tensor | float]) -> Tensor:
     if len(tensors) < len(pending):
         return torch.tensor([float(value) for value in pending])
     if len({value.shape for value in tensors}) == 1:
-        return torch.stack(tensors).float().flatten(1).mean(1) if tensors[0].dim() else torch.stack(tensors).float()
+        return torch.stack(tensors).float().unsqueeze(-1).flatten(1).mean(1)
     return torch.stack([value.float().mean() for value in tensors])
 
 

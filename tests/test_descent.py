@@ -54,8 +54,7 @@ def test_averages_of_dead_units_become_zero_and_the_processor_is_left_as_it_was(
 
     torch.set_flush_denormal(before)
     try:
-        agent, end = tiny("DQN"), AtEnd()
-        trainer(tmp_path, callbacks=[end]).fit(agent)
+        trainer(tmp_path).fit(tiny("DQN"))
         assert tiny_is_zero() == before
         parameter = torch.nn.Parameter(torch.ones(3))
         optimizer = Optimizer().build([parameter])

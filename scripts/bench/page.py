@@ -70,14 +70,14 @@ def show(entries: list[dict[str, Any]], title: str) -> None:
 WHY = """## Where the time goes in what misses its goal
 
 As of 2026-11-26. *Adding one step of 8 environments*: nine writes into columns of the ring take 0.7 to 1 µs
-each; a round of several steps shares them. *DQN*: how far Stable-Baselines3 is behind changes with the seed,
-since Adam's averages of dead units sink to denormals, which some processors are slow with; lit_rl makes them
-zero. *Prioritised sampling*: beside reading the rows, which takes 20 µs for both, 3 µs of random numbers, 15 µs
-of binary search in the 3,907 blocks of 10⁶ leaves (no branch of it can be foretold), 27 µs in the two levels
-below and 5 µs of weights; with caches cold, between updates of a small network, it is 3.2 times uniform sampling
-too. *TD3* with 256 × 256 units and
-256 rows, nearly all of which is matrix products that both sides need, was 1.2 times as fast; neither learns in
-the 4,000 steps that this race had.
+each; a round of several steps shares them. *Prioritised sampling*: beside reading the rows, which takes 20 µs
+for both, 3 µs of random numbers, 15 µs of binary search in the 3,907 blocks of 10⁶ leaves (no branch of it can
+be foretold), 27 µs in the two levels below and 5 µs of weights; with caches cold, between updates of a small
+network, it is 3.2 times uniform sampling too. *TD3* with 256 × 256 units and 256 rows, nearly all of which is
+matrix products that both sides need, was 1.2 times as fast; neither learns in the 4,000 steps that this race had.
+
+How far Stable-Baselines3's *DQN* is behind changes with the seed: Adam's averages of dead units sink to
+denormals, which some processors are slow with. lit_rl makes them zero.
 """
 
 

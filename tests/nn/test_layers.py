@@ -2,6 +2,8 @@
 
 import copy
 
+import gymnasium
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -57,8 +59,5 @@ def test_a_compiled_layer_runs_compiled() -> None:
 
 
 def test_bodies_take_it() -> None:
-    import gymnasium
-    import numpy as np
-
     body = MLP((3, 3)).build(gymnasium.spaces.Box(-np.inf, np.inf, (5,)))
     assert isinstance(body, Layers) and isinstance(body.layers, Layers)

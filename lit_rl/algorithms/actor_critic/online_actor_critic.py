@@ -130,7 +130,7 @@ class OnlineActorCritic(Agent):
         self.policy_trace.copy_(accumulating_trace(self.policy_trace, of_policy, decay))  # (3)
         discount = self.gamma * (~data.terminated[0]).float()
         delta = td_error(data.reward[0], discount, value.detach(), next_value)  # (1)
-        self.record(td_error=delta.abs(), value=value, entropy=self.policy.entropy(outputs, obs).detach().mean())
+        self.record(td_error=delta.abs(), value=value, entropy=self.policy.entropy(outputs, obs))
         yield Direction(delta @ self.policy_trace / len(delta), delta @ self.critic_trace / len(delta))
 
     def loss(self, batch: Direction) -> dict[str, Tensor]:

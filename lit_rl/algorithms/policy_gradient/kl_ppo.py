@@ -169,7 +169,7 @@ class KLPPO(Agent):
         log_ratio = self.policy.log_prob(outputs, obs, batch.action) - batch.log_prob  # (2)
         assert batch.distribution is not None
         kl = self._kl(batch.distribution, self.policy.distribution(outputs), obs)
-        self.record(entropy=self.policy.entropy(outputs, obs).detach().mean())
+        self.record(entropy=self.policy.entropy(outputs, obs))
         advantage = standardized(batch.advantage)  # (1)
         return {
             "policy_loss": penalized_surrogate_loss(log_ratio, advantage, kl, self.multiplier).mean(),  # (3)

@@ -156,7 +156,7 @@ class OffPolicyGradient(Agent):
         signal = signal - self._baseline(signal, batch.mask)
         used = weight[batch.mask]
         self.record(
-            entropy=self.policy.entropy(outputs, batch.obs).detach().mean(),
+            entropy=self.policy.entropy(outputs, batch.obs),
             kl=approx_kl(log_ratio[batch.mask]),
             rho=used,
             effective_samples=effective_sample_size(used) / len(used),

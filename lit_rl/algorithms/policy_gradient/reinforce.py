@@ -168,7 +168,7 @@ class REINFORCE(Agent):
         """(1), (7)."""
         outputs = self.policy.outputs(batch.obs).float()
         log_prob = self.policy.log_prob(outputs, batch.obs, batch.action)
-        self.record(entropy=self.policy.entropy(outputs, batch.obs).detach().mean())
+        self.record(entropy=self.policy.entropy(outputs, batch.obs))
         count = batch.mask.shape[1] if self.average_over == "episodes" else len(batch.weight)
         if self.baseline == "optimal":
             gradient, score = (

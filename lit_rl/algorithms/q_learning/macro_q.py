@@ -127,5 +127,5 @@ class MacroQ(ActionValueAgent):
         q = chosen(self.policy.outputs(select(steps.obs, np.s_[:, 0])), sequence_index(filled, self.actions))
         error = torch.nn.functional.huber_loss(q, y, reduction="none", delta=self.huber_delta)
         weight = counts / counts.sum().clamp(min=1)
-        self.record(q=q.detach().mean(), td_error=((q.detach() - y).abs() * weight).sum())
+        self.record(q=q, td_error=((q.detach() - y).abs() * weight).sum())
         return {"td_loss": (weight * error).sum()}  # (3)
