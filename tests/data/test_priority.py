@@ -27,6 +27,15 @@ def test_find_inverts_the_running_sum(weights: list[float], seed: int) -> None:
         assert (tree.find(mass)[0] == np.searchsorted(edges, mass, side="right")).all()
 
 
+def test_every_leaf_of_many_blocks_is_found_where_it_lies() -> None:
+    """Whole numbers are exact in single precision: masses within each of them and at each of their beginnings."""
+    values = np.random.default_rng(0).integers(0, 10, 5_000).astype(float)
+    tree = SumTree(len(values))
+    tree.set(np.arange(len(values)), values)
+    mass = np.arange(0, tree.total, 0.5)
+    assert (tree.find(mass)[0] == np.searchsorted(np.cumsum(values), mass, side="right")).all()
+
+
 def test_an_empty_leaf_is_never_found() -> None:
     """Also at the largest mass that rounding can make, and with tiny values beside huge ones."""
     rng = np.random.default_rng(0)
