@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from lit_rl.bounds import refuse_below
 from lit_rl.data.experience import Round
 from lit_rl.data.replay import Replay, ReplayExperience
@@ -60,4 +58,4 @@ class GrowingBatchExperience(ReplayExperience):
         """Collect, store, read everything."""
         self.memory.add(self.source.collect())
         self._collected += self._round_steps
-        return Round(self.memory.read(np.arange(len(self.memory))), self._round_steps)
+        return Round(self.memory.read(self.memory.stored()), self._round_steps)

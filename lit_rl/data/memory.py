@@ -9,18 +9,22 @@ import torch
 from torch import Tensor
 
 from lit_rl.batch import Rollout, Transition
+from lit_rl.data import frames as stacks
 from lit_rl.data.arrays import part, parts
 from lit_rl.data.layout import field_name, row_layout
+from lit_rl.data.room import refuse_what_does_not_fit
 
 STORE_NEXT_UP_TO = 512  # bytes of an observation; larger ones are read from the row that follows
 
 
 class ReplayMemory:
-    """The last ``capacity`` transitions of N parallel environments, [L, N] in time order, L = capacity // N.
+    """The last ``capacity`` transitions of N parallel environments, [L, N] in time order, L ≥ capacity // N.
 
     A row holds (s, a, log-prob, r, γ(1 − terminated), done) and s' where s' is small; a large s' is the
     observation of the row that follows, and the true last observation of an episode is kept apart. n-step
     windows and sequences never cross an episode's end or the write position: they are shortened there.
+    Of observations that are stacks of ``frames`` images each image is kept once; the oldest frames − 1 steps of a
+    full ring then serve as the past of the others alone.
     """
 
     def __init__(
@@ -32,21 +36,23 @@ class ReplayMemory:
         gamma: float,
         n_step: int = 1,
         file: Path | None = None,
+        frames: int = 1,
     ) -> None:
-        self.length = capacity // num_envs
-        if self.length < n_step + 1:
+        self.served = capacity // num_envs  # steps, at most, of which each environment's transitions are read
+        if self.served < n_step + 1:
             raise ValueError(
-                f"a replay of {capacity} transitions holds {self.length} steps of each of {num_envs} envs; "
+                f"a replay of {capacity} transitions holds {self.served} steps of each of {num_envs} envs; "
                 f"n_step = {n_step} needs more than {n_step}: raise data.capacity"
             )
-        self.num_envs, self.gamma, self.n_step = num_envs, gamma, n_step
-        self.observation_space = observation_space
+        self.length = self.served + frames - 1
+        self.num_envs, self.gamma, self.n_step, self.frames = num_envs, gamma, n_step, frames
+        self.observation_space = observation_space = stacks.single(observation_space, frames)
         bytes_of_obs = sum(dtype.itemsize * int(np.prod(shape)) for dtype, shape in parts(observation_space).values())
         self.store_next = bytes_of_obs <= STORE_NEXT_UP_TO
         self.layout = row_layout(observation_space, action_space, self.store_next)
         shape = (self.length, num_envs)
-        _refuse_what_does_not_fit(self.layout.itemsize * self.length * num_envs, in_memory=file is None)
         if file is None:
+            refuse_what_does_not_fit(self.layout.itemsize * self.length * num_envs)
             self.rows = np.zeros(shape, self.layout)  # pages cost nothing before they are written
         else:
             self.rows = np.memmap(file, self.layout, mode="w+", shape=shape)
@@ -61,7 +67,7 @@ class ReplayMemory:
         self._opaque = self.rows.view(np.ndarray).view(f"V{self.layout.itemsize}").reshape(-1)
 
     def __len__(self) -> int:
-        return self.filled * self.num_envs
+        return min(self.filled, self.served) * self.num_envs
 
     def add(self, rollout: Rollout) -> np.ndarray:
         """Store a rollout [T, N] of arrays that continues the last one. Returns the flat rows [T·N] written."""
@@ -70,6 +76,8 @@ class ReplayMemory:
             raise ValueError(
                 f"a rollout of {steps} steps does not fit a replay of {self.length} steps per env: raise data.capacity"
             )
+        if self.frames > 1:
+            rollout = stacks.newest(rollout, self.frames)
         columns, start, end = self._columns, self.cursor, self.cursor + steps
         when: Any = slice(start, end) if end <= self.length else np.arange(start, end) % self.length
         if not self.store_next:
@@ -132,7 +140,27 @@ class ReplayMemory:
 
     def uniform(self, rng: np.random.Generator, shape: int | tuple[int, ...]) -> np.ndarray:
         """Flat indices of stored rows in that shape, uniform with replacement."""
-        return (rng.random(shape) * len(self)).astype(np.int64)  # half the cost of rng.integers
+        index = (rng.random(shape) * len(self)).astype(np.int64)  # half the cost of rng.integers
+        return index if self.frames == 1 else self._served(index)
+
+    def stored(self) -> np.ndarray:
+        """Flat indices of all rows that can be read."""
+        return self._served(np.arange(len(self)))
+
+    def unserved(self) -> np.ndarray:
+        """Flat indices of the rows whose images are the past of others, and no transition any more."""
+        number = np.arange(self.filled * self.num_envs - len(self))
+        return (number + self._oldest() * self.num_envs) % self.rows.size
+
+    def _served(self, number: np.ndarray) -> np.ndarray:
+        """The flat row of each ``number``, counted from the oldest row to be read; any order serves without stacks."""
+        if self.frames == 1 or self.filled <= self.served:
+            return number
+        return (number + (self._oldest() + self.filled - self.served) * self.num_envs) % self.rows.size
+
+    def _oldest(self) -> int:
+        """Time index of the oldest stored step."""
+        return self.cursor if self.filled == self.length else 0
 
     def read(self, index: np.ndarray, weight: Tensor | None = None, n_step: int | None = None) -> Transition:
         """The n-step transitions that begin at flat rows ``index``, in its shape, as [B] or [K, B]."""
@@ -144,11 +172,11 @@ class ReplayMemory:
             reward, discount, last = self._fold(index, n_step)
             rows_of_last = self._gather(last)
         return Transition(
-            obs=self._observation(rows, "obs"),
+            obs=self._observation(rows, "obs") if self.frames == 1 else self._stack(index),
             action=_column(rows, "action"),
             reward=reward,
             discount=discount,
-            next_obs=self._successor(rows_of_last, last),
+            next_obs=self._successor(rows_of_last, last) if self.frames == 1 else self._next_stack(rows_of_last, last),
             log_prob=_column(rows, "log_prob"),
             weight=weight,
             index=torch.from_numpy(index),
@@ -161,7 +189,7 @@ class ReplayMemory:
         stored rows; what lies beyond is masked, and the nearest stored row is repeated there.
         """
         time = index // self.num_envs
-        older = (time - (self.cursor if self.filled == self.length else 0)) % self.length  # stored steps before it
+        older = (time - self._oldest()) % self.length - (self.filled - len(self) // self.num_envs)  # steps before it
         offsets = np.arange(-before, steps)
         reached = np.clip(offsets, -older[..., None], self._newer(index)[..., None])
         flat = (index[..., None] + reached * self.num_envs) % (self.length * self.num_envs)
@@ -215,6 +243,19 @@ class ReplayMemory:
         if isinstance(self.observation_space, gymnasium.spaces.Dict):
             return {key: _column(rows, field_name(name, key)) for key in self.observation_space.spaces}
         return _column(rows, name)
+
+    def _stack(self, index: np.ndarray) -> Tensor:
+        """The stacks [..., frames · C, H, W] that rows ``index`` [...] were acted on."""
+        older = (index // self.num_envs - self._oldest()) % self.length
+        rows = self.rows.reshape(-1)
+        images = rows["obs"][stacks.history(index, self.frames, rows["done"], older, self.num_envs)]
+        return torch.from_numpy(images).flatten(-4, -3)
+
+    def _next_stack(self, rows: np.ndarray, index: np.ndarray) -> Tensor:
+        """The stacks after rows ``index`` [...]: without their oldest image, with the one that followed."""
+        following = self._successor(rows, index)
+        channels = following.shape[-3]
+        return torch.cat([self._stack(index)[..., channels:, :, :], following], -3)
 
     def _newer(self, index: np.ndarray) -> np.ndarray:
         """How many steps of the same environment lie between each row and the newest one."""
@@ -270,26 +311,3 @@ class ReplayMemory:
 
 def _column(rows: np.ndarray, name: str) -> Tensor:
     return torch.from_numpy(rows[name])
-
-
-def _refuse_what_does_not_fit(needed: int, in_memory: bool) -> None:
-    """Before allocating: pages are only claimed as they fill, hours later."""
-    if not in_memory:
-        return
-    available = _available_memory()
-    if available is not None and needed > available:
-        raise ValueError(
-            f"the replay needs {needed / 1e9:.1f} GB and {available / 1e9:.1f} GB of memory are free: "
-            f"lower data.capacity or set data.storage to memmap"
-        )
-
-
-def _available_memory() -> int | None:
-    try:
-        with open("/proc/meminfo") as lines:
-            for line in lines:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return None

@@ -139,6 +139,8 @@ class Priorities:
     def add(self, rows: np.ndarray) -> None:
         """Newly written flat rows [B]."""
         self.tree.set(rows, self.largest)
+        if self.memory.frames > 1:
+            self.tree.set(self.memory.unserved(), 0.0)
 
     def sample(self, rng: np.random.Generator, shape: tuple[int, ...], env_steps: int) -> tuple[np.ndarray, Tensor]:
         """Flat rows [*K, B] with P(i) = pᵢ / Σ p, and weights wᵢ = (n P(i))^−β / max w [*K, B].

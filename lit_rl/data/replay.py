@@ -37,6 +37,8 @@ class Transitions(ABC):
 class Replay(Transitions):
     """Recipe of a replay memory that the acting policy keeps filling.
 
+    Images that :class:`lit_rl.envs.wrappers.FrameStack`, as the environment's last wrapper, stacks are kept once each.
+
     Args:
         capacity: transitions kept, over all environments of one process.
         batch_size: B, rows of one update.
@@ -106,7 +108,7 @@ class ReplayExperience(Experience):
         spaces = (env.observation_space, env.action_space)
         with tempfile.TemporaryDirectory(prefix="replay-") as scratch:  # the file lives on nameless: no kill leaves it
             file = Path(scratch) / "rows" if recipe.storage == "memmap" else None
-            self.memory = ReplayMemory(recipe.capacity, env.num_envs, *spaces, gamma, recipe.n_step, file)
+            self.memory = ReplayMemory(recipe.capacity, env.num_envs, *spaces, gamma, recipe.n_step, file, env.frames)
         self.priorities = None if recipe.prioritized is None else Priorities(recipe.prioritized, self.memory)
         warmup_policy = UniformPolicy(env.action_space)
         self.source = Source(env, policy, seed, rank, steps, recipe.workers, recipe.act_device, warmup_policy)

@@ -130,6 +130,14 @@ class Env:
         """Of one environment; a Discrete one starts at 0."""
         return space_from_plain(self._plain_spaces()["action"])
 
+    @property
+    def frames(self) -> int:
+        """Images of an observation that a replay keeps once each: those of a FrameStack that is the last wrapper."""
+        last = self.wrappers[-1] if self.wrappers else None
+        alone = isinstance(self.observation_space, spaces.Box)  # and not beside a mask of actions
+        stacked = isinstance(last, Wrapper) and last.name == "FrameStack" and alone
+        return last.kwargs.get("frames", wrappers.FRAMES) if stacked else 1  # type: ignore[union-attr]
+
     def with_spaces(self) -> "Env":
         """This recipe with ``spaces`` filled, by opening one environment once if they are missing."""
         if self.spaces is not None:

@@ -1,5 +1,6 @@
 """Wrappers that gymnasium lacks. A recipe names them: ``Wrapper("MaskVelocity", {"keep": [0, 2]})``."""
 
+from collections import deque
 from typing import Any
 
 import gymnasium
@@ -73,6 +74,48 @@ class ChannelFirst(gymnasium.ObservationWrapper):
     def observation(self, observation: np.ndarray) -> np.ndarray:
         """[H, W, C] to [C, H, W], contiguous."""
         return np.ascontiguousarray(np.moveaxis(observation, -1, 0), dtype=self.dtype)
+
+
+FRAMES = 4
+
+
+class FrameStack(gymnasium.Wrapper):
+    """The last images [C, H, W] or [H, W] on top of each other, [frames · C, H, W], the newest last (Mnih et al. 2015).
+
+    The first image of an episode stands for those before it. As the last wrapper of a recipe it costs a replay nothing:
+    each image is kept once.
+
+    Args:
+        frames: images in an observation, k.
+    """
+
+    def __init__(self, env: gymnasium.Env, frames: int = FRAMES) -> None:
+        super().__init__(env)
+        space = env.observation_space
+        if frames < 1:
+            raise ValueError(f"FrameStack.frames is {frames}; it counts images, from 1")
+        if not isinstance(space, spaces.Box) or len(space.shape) not in (2, 3):
+            raise ValueError(f"FrameStack needs an image observation [C, H, W] or [H, W], not {space}")
+        self.images: deque[np.ndarray] = deque(maxlen=frames)
+        low, high = (np.concatenate([_with_channels(bound)] * frames) for bound in (space.low, space.high))
+        self.observation_space = spaces.Box(low, high, dtype=space.dtype.type)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict]:
+        """As the environment's own; the past is the first image."""
+        obs, info = self.env.reset(seed=seed, options=options)
+        self.images.extend([_with_channels(obs)] * self.images.maxlen)  # type: ignore[operator]
+        return np.concatenate(self.images), info
+
+    def step(self, action: Any) -> tuple:
+        """As the environment's own, with the images before."""
+        obs, *rest = self.env.step(action)
+        self.images.append(_with_channels(obs))
+        return np.concatenate(self.images), *rest
+
+
+def _with_channels(image: np.ndarray) -> np.ndarray:
+    """[H, W] as [1, H, W]; [C, H, W] as it is."""
+    return image[None] if image.ndim == 2 else image
 
 
 class ZeroBased(gymnasium.ActionWrapper):

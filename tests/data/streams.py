@@ -58,6 +58,10 @@ class Stream:
             return self.rng.integers(0, high, space.shape).astype(space.dtype)
         return self.rng.normal(size=space.shape).astype(space.dtype)
 
+    def _following(self, obs: Any) -> Any:
+        """What comes after ``obs``."""
+        return self._observation()
+
     def rollout(self, steps: int) -> Rollout:
         n = self.num_envs
         obs = empty(self.space, steps + 1, n)
@@ -69,7 +73,7 @@ class Stream:
             for i in range(n):
                 action[t, i], log_prob[t, i], reward[t, i] = self.rng.integers(3), self.rng.normal(), self.rng.normal()
                 terminated[t, i], truncated[t, i] = self.rng.random(2) < self.end / 2
-                done, following = terminated[t, i] | truncated[t, i], self._observation()
+                done, following = terminated[t, i] | truncated[t, i], self._following(self.now[i])
                 taken = len(self.steps[i])
                 while taken and not (self.steps[i][taken - 1].terminated or self.steps[i][taken - 1].truncated):
                     taken -= 1
@@ -108,6 +112,22 @@ class Stream:
             state=np.zeros((n, 0), np.float32),
             version=np.array(0),
         )
+
+
+class Stacks(Stream):
+    """A stream of ``frames`` images on top of each other, as :class:`lit_rl.envs.wrappers.FrameStack` makes them."""
+
+    def __init__(self, space: spaces.Box, frames: int, num_envs: int, seed: int) -> None:
+        self.frames, self.image = frames, space
+        high = np.full((frames * space.shape[0], *space.shape[1:]), 255, np.uint8)
+        super().__init__(spaces.Box(np.zeros_like(high), high, dtype=np.uint8), num_envs, seed)
+
+    def _observation(self) -> Any:
+        """The first of an episode."""
+        return np.concatenate([self._member(self.image)] * self.frames)
+
+    def _following(self, obs: Any) -> Any:
+        return np.concatenate([obs[self.image.shape[0] :], self._member(self.image)])
 
 
 def equal(one: Any, other: Any) -> bool:

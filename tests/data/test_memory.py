@@ -4,14 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from lit_rl.checkpoint import read_arrays, write_arrays
-from lit_rl.data import memory as memory_module
+from lit_rl.data import room
 from lit_rl.data.memory import ReplayMemory
-from tests.data.streams import ACTIONS, SPACES, Step, Stream, equal, row
+from tests.data.streams import ACTIONS, SPACES, Stacks, Step, Stream, equal, row
 
 GAMMA = 0.9
 
@@ -73,6 +74,32 @@ def test_every_row_equals_what_happened(kind, num_envs, length, n_step, chunks, 
         assert batch.reward[b] == pytest.approx(reward, abs=1e-5)
         assert batch.discount[b] == pytest.approx(discount, abs=1e-6)
         assert batch.weight is None and batch.index[b] == flat
+
+
+@settings(max_examples=60, deadline=None)
+@given(frames=st.integers(2, 4), large=st.booleans(), **{name: memories[name] for name in memories if name != "kind"})
+def test_a_stack_is_what_was_seen_though_each_image_is_kept_once(
+    frames, large, num_envs, length, n_step, chunks, seed
+) -> None:
+    """Small images with their successors in the row, large ones without; the ring also just full, and written over."""
+    image = SPACES["image"] if large else spaces.Box(0, 255, (2, 3, 3), np.uint8)
+    stream = Stacks(image, frames, num_envs, seed)
+    memory = ReplayMemory(length * num_envs, num_envs, stream.space, ACTIONS, GAMMA, n_step, frames=frames)
+    for chunk in chunks:
+        memory.add(stream.rollout(chunk))
+    taken, n = len(stream.steps[0]), num_envs
+    newest = range(max(0, taken - length), taken)
+    expected = {(t % memory.length) * n + env: (stream.steps[env], t) for env in range(n) for t in newest}
+    assert memory.layout["obs"].shape == image.shape
+    assert sorted(memory.stored()) == sorted(expected)
+    assert not set(memory.unserved()) & set(expected)
+    assert len(expected) + len(memory.unserved()) == memory.filled * n
+    batch = memory.read(memory.stored())
+    for b, flat in enumerate(memory.stored()):
+        history, t = expected[flat]
+        assert equal(row(batch.obs, b), history[t].obs)
+        assert equal(row(batch.next_obs, b), fold(history, t, n_step)[2].next_obs)
+    assert set(memory.uniform(np.random.default_rng(seed), 2_000)) == set(expected)
 
 
 @settings(max_examples=40, deadline=None)
@@ -185,7 +212,7 @@ def test_a_rollout_longer_than_the_ring_is_refused() -> None:
 
 
 def test_what_does_not_fit_is_refused_before_it_is_allocated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(memory_module, "_available_memory", lambda: 10_000)
+    monkeypatch.setattr(room, "_available", lambda: 10_000)
     with pytest.raises(ValueError, match=r"or set data\.storage to memmap"):
         ReplayMemory(1000, 1, SPACES["image"], ACTIONS, GAMMA)
     ReplayMemory(1000, 1, SPACES["image"], ACTIONS, GAMMA, file=tmp_path / "rows")

@@ -10,7 +10,7 @@ from scipy.stats import chisquare
 from lit_rl.data.memory import ReplayMemory
 from lit_rl.data.priority import Priorities, Prioritized, SumTree
 from lit_rl.schedules import Linear
-from tests.data.streams import ACTIONS, SPACES, Stream
+from tests.data.streams import ACTIONS, SPACES, Stacks, Stream
 
 
 @settings(max_examples=80, deadline=None)
@@ -108,6 +108,16 @@ def test_new_rows_get_the_largest_priority_ever_seen() -> None:
     assert rows.tolist() == [12, 13, 14, 15, 16, 17, 18, 19, 0, 1]
     np.testing.assert_allclose(leaves[rows], 8.01)
     np.testing.assert_allclose(leaves[2], 2.01)
+
+
+def test_a_row_whose_images_only_serve_others_is_never_drawn() -> None:
+    stream = Stacks(SPACES["image"], frames=3, num_envs=2, seed=0)
+    memory = ReplayMemory(20, 2, stream.space, ACTIONS, 0.9, frames=3)
+    priorities = Priorities(Prioritized(), memory)
+    for _ in range(5):
+        priorities.add(memory.add(stream.rollout(4)))
+        drawn, weight = priorities.sample(np.random.default_rng(0), (400,), 0)
+        assert set(drawn) == set(memory.stored()) and bool((weight > 0).all())
 
 
 def test_restored_priorities_draw_the_same_rows() -> None:

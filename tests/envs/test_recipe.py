@@ -135,6 +135,34 @@ def test_minatar_is_channel_first_and_fixed_by_its_seed() -> None:
     assert (obs == np.moveaxis(raw.game.state(), -1, 0)).all()
 
 
+def test_stacked_images_are_the_last_ones_and_the_first_of_an_episode_stands_for_those_before() -> None:
+    plain = Env("MinAtar/Breakout-v1", wrappers=["ChannelFirst"])
+    stacked = plain.replace(wrappers=["ChannelFirst", Wrapper("FrameStack", {"frames": 3})]).with_spaces()
+    assert stacked.observation_space == spaces.Box(0, 1, (12, 10, 10), np.uint8)
+    one, other = plain.make_one(), stacked.make_one()
+    for episode in range(2):
+        seen = [one.reset(seed=episode)[0]] * 3
+        assert (other.reset(seed=episode)[0] == np.concatenate(seen)).all()
+        for action in (0, 1, 2, 1, 0):
+            seen.append(one.step(action)[0])
+            assert (other.step(action)[0] == np.concatenate(seen[-3:])).all()
+
+
+def test_a_replay_knows_the_stacks_it_can_take_apart() -> None:
+    stack = Wrapper("FrameStack", {"frames": 2})
+    assert Env("MinAtar/Breakout-v1", wrappers=["ChannelFirst", stack]).with_spaces().frames == 2
+    assert Env("MinAtar/Breakout-v1", wrappers=["ChannelFirst", "FrameStack"]).with_spaces().frames == 4
+    assert Env("MinAtar/Breakout-v1", wrappers=["ChannelFirst"]).with_spaces().frames == 1
+    changed_after = Wrapper("TransformReward", {"func": abs})
+    assert Env("MinAtar/Breakout-v1", wrappers=["ChannelFirst", stack, changed_after]).with_spaces().frames == 1
+
+
+@pytest.mark.parametrize(("kwargs", "text"), [({"frames": 0}, "counts images"), ({}, "needs an image")])
+def test_wrong_stacks(kwargs: dict, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        Env("CartPole-v1", wrappers=[Wrapper("FrameStack", kwargs)]).make_one()
+
+
 def test_opening_an_environment_imports_no_torch() -> None:
     code = "import sys; from lit_rl.envs.recipe import Env; Env('CartPole-v1').open(1).reset(); "
     code += "print('torch' in sys.modules)"

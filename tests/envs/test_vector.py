@@ -29,6 +29,7 @@ EVERY_ENV = (
     Env("Taxi-v4"),
     Env("FrozenLake-v1"),
     Env("MinAtar/Breakout-v1", wrappers=["ChannelFirst"]),
+    Env("MinAtar/Asterix-v1", wrappers=["ChannelFirst", Wrapper("FrameStack", {"frames": 3})]),
     Env("CartPole-v1", wrappers=[Wrapper("MaskVelocity"), Wrapper("TimeLimit", {"max_episode_steps": 9})]),
     Env(
         "Spaced-v0",
