@@ -12,6 +12,7 @@ from lit_rl.batch import Rollout, Transition
 from lit_rl.data import frames as stacks
 from lit_rl.data.arrays import part, parts
 from lit_rl.data.layout import field_name, row_layout
+from lit_rl.data.n_step import fold
 from lit_rl.data.room import refuse_what_does_not_fit
 
 STORE_NEXT_UP_TO = 512  # bytes of an observation; larger ones are read from the row that follows
@@ -169,7 +170,9 @@ class ReplayMemory:
         reward, discount = _column(rows, "reward"), _column(rows, "discount")
         last, rows_of_last = index, rows
         if n_step > 1:
-            reward, discount, last = self._fold(index, n_step)
+            flat = self.rows.reshape(-1)
+            *folded, last = fold(flat, index, n_step, self._newer(index), self.num_envs)
+            reward, discount = map(torch.from_numpy, folded)
             rows_of_last = self._gather(last)
         return Transition(
             obs=self._observation(rows, "obs") if self.frames == 1 else self._stack(index),
@@ -260,22 +263,6 @@ class ReplayMemory:
     def _newer(self, index: np.ndarray) -> np.ndarray:
         """How many steps of the same environment lie between each row and the newest one."""
         return (self.cursor - 1 - index // self.num_envs) % self.length
-
-    def _fold(self, index: np.ndarray, n_step: int) -> tuple[Tensor, Tensor, np.ndarray]:
-        """Σ_{k<m} γᵏ r_k, γᵐ(1 − terminated) and the last row of each window, m ≤ n (formula sheet 7.4.2a)."""
-        rows = self.rows.reshape(-1)
-        last = index
-        reward, discount = rows["reward"][index], rows["discount"][index]
-        going = ~rows["done"][index]
-        newer = self._newer(index)
-        for k in range(1, n_step):
-            going &= newer >= k
-            following = (last + self.num_envs) % len(rows)
-            reward = reward + np.where(going, discount * rows["reward"][following], 0)
-            discount = np.where(going, discount * rows["discount"][following], discount)
-            last = np.where(going, following, last)
-            going &= ~rows["done"][following]
-        return torch.from_numpy(reward), torch.from_numpy(discount), last
 
     def _successor(self, rows: np.ndarray, index: np.ndarray) -> Any:
         if self.store_next:
