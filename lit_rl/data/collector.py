@@ -131,11 +131,17 @@ class Collector:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on exactly where :meth:`snapshot` was taken."""
+        """Go on exactly where :meth:`snapshot` was taken; what its environments have :meth:`lost` begins anew."""
         self._obs = None if state["envs"] is None else self.envs.restore(state["envs"])
         self._state = state["state"].numpy().copy()
         self._episode_step = state["episode_step"].numpy().copy()
+        lost = self.lost()
+        self._state[lost], self._episode_step[lost] = 0, 0
         self.rng.bit_generator.state = state["rng"]
+
+    def lost(self) -> np.ndarray:
+        """[N] bool: which episodes :meth:`restore` could not go on with."""
+        return np.zeros(self.num_envs, bool) if self._obs is None else self.envs.lost()
 
     def close(self) -> None:
         """End the environments."""

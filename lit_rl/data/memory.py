@@ -127,13 +127,13 @@ class ReplayMemory:
         slots = self._columns["final"][times]
         self._free.extend(slots[slots >= 0].tolist())
 
-    def cut(self) -> None:
-        """The streams break off here, as by a time limit: what is added next opens new episodes."""
+    def cut(self, which: np.ndarray) -> None:
+        """The streams of environments ``which`` [N] break off here, as by a time limit: new episodes come next."""
         if self.filled == 0:
             return
         newest = (self.cursor - 1) % self.length
-        going = np.flatnonzero(~self.rows["done"][newest])
-        self.rows["done"][newest] = True
+        going = np.flatnonzero(which & ~self.rows["done"][newest])
+        self.rows["done"][newest, going] = True
         if not self.store_next:
             slots = self._slots(len(going))
             self._finals[slots] = self._head[going]

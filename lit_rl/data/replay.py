@@ -163,8 +163,7 @@ class ReplayExperience(Experience):
         super().restore(state)
         self.rng.bit_generator.state = state["rng"]
         self._collected = state["collected"]
-        if not self.source.continues:
-            self.memory.cut()
+        self.memory.cut(self.source.lost())
         if self.priorities is not None:
             self.priorities.restore(state["priorities"])
 

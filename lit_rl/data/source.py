@@ -2,6 +2,8 @@
 
 from typing import Any, Literal
 
+import numpy as np
+
 from lit_rl.batch import Rollout
 from lit_rl.data.collector import Collector
 from lit_rl.data.statistics import EpisodeStatistics
@@ -30,6 +32,7 @@ class Source:
         opening: Policy | None = None,
     ) -> None:
         self.statistics = EpisodeStatistics(env.num_envs)
+        self._num_envs = env.num_envs
         self.lag = 0  # updates between the policy that acted in the latest rollout and the one that learns from it
         self._policy, self._opening, self._steps = policy, opening, steps
         self._mirror = None if act_device == "same" else MirrorPolicy(policy, act_device)
@@ -85,13 +88,11 @@ class Source:
         self.statistics.restore(state["statistics"])
         if self._collector is not None:
             self._collector.restore(state["collector"])
-        else:
-            self.statistics.begin_anew()
+        self.statistics.begin_anew(self.lost())
 
-    @property
-    def continues(self) -> bool:
-        """Whether :meth:`restore` goes on inside the episodes of the snapshot."""
-        return self._workers is None
+    def lost(self) -> np.ndarray:
+        """[N] bool: in which environments :meth:`restore` could not go on with the episodes of the snapshot."""
+        return np.ones(self._num_envs, bool) if self._collector is None else self._collector.lost()
 
     def close(self) -> None:
         """End environments and workers."""

@@ -51,9 +51,9 @@ class EpisodeStatistics:
             "episodes": float(self.episodes),
         }
 
-    def begin_anew(self) -> None:
-        """Forget the episodes in progress: all environments start new ones."""
-        self._running[:] = 0.0
+    def begin_anew(self, which: np.ndarray | slice = slice(None)) -> None:
+        """Forget the episodes in progress: these environments, all by default, start new ones."""
+        self._running[which] = 0.0
 
     def snapshot(self) -> dict[str, Any]:
         """See :meth:`restore`."""

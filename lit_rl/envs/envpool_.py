@@ -82,6 +82,10 @@ class EnvPoolEnv(VectorEnv):
         self.resumed, self.steps = state["resumed"] + 1, state["all_steps"]
         return self.reset()
 
+    def lost(self) -> Array:
+        """All, once resumed."""
+        return np.full(self.num_envs, self.resumed > 0)
+
     def close(self) -> None:
         """Close it; harmless when repeated."""
         if self.env is not None:

@@ -53,6 +53,7 @@ class EpisodicEnv(VectorEnv):
         self.episode = [-1] * self.num_envs
         self.actions: list[deque[Any]] = [deque(maxlen=LONGEST_REPLAY + 1) for _ in range(self.num_envs)]
         self.obs: Observations | None = None
+        self._lost = np.zeros(self.num_envs, bool)
 
     @abstractmethod
     def _begin(self, indices: list[int], rebuild: set[int]) -> list[Any | EnvError]:
@@ -171,23 +172,31 @@ class EpisodicEnv(VectorEnv):
         taken = [split(tensor.numpy()) for tensor in state["actions"]]
         saved = _tree(lambda tensor: tensor.numpy(), state["obs"])
         self.obs = copy(saved)
-        lost = [len(actions) > LONGEST_REPLAY for actions in taken]
-        reached = self._replay([[] if gone else actions for gone, actions in zip(lost, taken, strict=True)])
+        too_long = [len(actions) > LONGEST_REPLAY for actions in taken]
+        self._lost = np.zeros(self.num_envs, bool)
+        reached = self._replay([[] if gone else actions for gone, actions in zip(too_long, taken, strict=True)])
         for index, obs in enumerate(reached):
             self.actions[index].clear()
-            if isinstance(obs, EnvError) or obs is None or lost[index] or not _equal(obs, rows(saved, index)):
+            if isinstance(obs, EnvError) or obs is None or too_long[index] or not _equal(obs, rows(saved, index)):
                 why = (
-                    f"its episode is longer than {LONGEST_REPLAY:,} steps" if lost[index] else "replaying led elsewhere"
+                    f"its episode is longer than {LONGEST_REPLAY:,} steps"
+                    if too_long[index]
+                    else "replaying led elsewhere"
                 )
                 why = str(obs) if isinstance(obs, EnvError) else why
                 name = f"env {self.first_index + index} ({self.recipe.id})"
                 warnings.warn(
                     f"{name} cannot be restored in mid-episode ({why}); it starts its next episode", stacklevel=2
                 )
+                self._lost[index] = True
                 self._next_episodes([index], self.obs, rebuild={index} if isinstance(obs, EnvError) else set())
             else:
                 self.actions[index].extend(taken[index])
         return copy(self.obs)
+
+    def lost(self) -> Array:
+        """See :meth:`VectorEnv.lost`."""
+        return self._lost
 
 
 def split(action: Array) -> list[Any]:

@@ -57,6 +57,10 @@ class VectorEnv(ABC):
     def restore(self, state: dict[str, Any]) -> Observations:
         """Bring every environment to where :meth:`snapshot` saw it. Returns the observations there [N, ...]."""
 
+    def lost(self) -> Array:
+        """[N] bool: which environments :meth:`restore` could not bring back, so that they began another episode."""
+        return np.zeros(self.num_envs, bool)
+
     @abstractmethod
     def close(self) -> None:
         """End all environments; harmless when repeated."""

@@ -7,20 +7,21 @@ from typing import Any
 from torch import Tensor, nn
 
 from lit_rl.functional.targets import hard_update, polyak_update
+from lit_rl.nn.normalizer import Normalizer
 
 
 class TargetNetwork(nn.Module):
     """θ⁻: begins as a copy of ``online``, learns nothing, and follows it when told to.
 
-    Running statistics are copied as they are, since an average of old and new ones belongs to neither.
+    A :class:`Normalizer` is shared, so that both see an observation alike (formula sheet C.8).
     """
 
     def __init__(self, online: nn.Module) -> None:
         super().__init__()
-        self.slow = copy.deepcopy(online).requires_grad_(False)
+        shared = {id(module): module for module in online.modules() if isinstance(module, Normalizer)}
+        self.slow = copy.deepcopy(online, shared).requires_grad_(False)
         self._online = [online]  # in a list: the copied network is no part of its copy
         self._parameters_of: tuple[list[Tensor], list[Tensor]] | None = None
-        self._has_statistics = bool(set(online.state_dict()) - {name for name, _ in online.named_parameters()})
 
     def forward(self, *arguments: Any) -> Any:
         """What the copy computes; its own parameters take no gradient."""
@@ -34,8 +35,6 @@ class TargetNetwork(nn.Module):
             hard_update(*self._parameters_of)
         else:
             polyak_update(*self._parameters_of, tau)
-        if self._has_statistics:
-            hard_update(self.slow.buffers(), self._online[0].buffers())
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Any:
         self._parameters_of = None  # moving to a device may replace them

@@ -102,6 +102,27 @@ def test_restored_experience_goes_on_with_the_same_batches(tmp_path, monkeypatch
     two.close()
 
 
+def test_an_episode_that_cannot_be_restored_ends_where_it_was(tmp_path) -> None:
+    """Drifting-v0 counts its steps, and no replay of it leads to the same place: the next episode begins."""
+    env = Env("Drifting-v0", num_envs=2, kwargs={"script": ((1_000, True, False),)}).with_spaces()
+    one, two = (Replay(400, 8, warmup=0, n_step=3).open(env, UniformPolicy(env.action_space), 0.9, 0) for _ in "12")
+    for _ in range(10):
+        one.next_round()
+    one.save(tmp_path / "rows")
+    two.load(tmp_path / "rows")
+    with pytest.warns(UserWarning, match="cannot be restored"):
+        two.restore(one.snapshot())
+    for _ in range(5):
+        two.next_round()
+    stored = two.memory.read(two.memory.stored())
+    taken = stored.next_obs[:, 1] - stored.obs[:, 1]  # steps of each window
+    assert set(taken.tolist()) == {1.0, 2.0, 3.0}
+    assert torch.allclose(stored.discount, 0.9**taken), "cut as by a time limit"
+    rollout = two.source.collect()
+    assert (rollout.episode_step == 5).all() and (rollout.obs[0, :, 1] == 5).all()
+    assert (two.source.statistics._running == sum(10 + step for step in range(1, 7))).all(), "of the new episode alone"
+
+
 @pytest.mark.parametrize(
     ("recipe", "num_envs", "rounds"),
     [

@@ -30,14 +30,14 @@ def test_it_follows_by_tau() -> None:
     assert torch.equal(target(x), online(x))
 
 
-def test_statistics_are_copied_not_averaged() -> None:
-    normalizer = Normalizer(2)
-    online = nn.Sequential(normalizer, nn.Linear(2, 1))
-    target = TargetNetwork(online)
-    normalizer.update(torch.tensor([[1.0, 5.0], [3.0, 7.0]]))
-    target.follow(0.1)
-    for mine, theirs in zip(target.slow.buffers(), online.buffers(), strict=True):
-        assert torch.equal(mine, theirs)
+def test_both_networks_see_an_observation_alike_from_the_first_statistics_on() -> None:
+    pair = nn.ModuleDict({"online": nn.Sequential(Normalizer(2), nn.Linear(2, 1))})
+    pair["target"] = TargetNetwork(pair["online"])
+    x = torch.tensor([[1.0, 5.0], [3.0, 7.0]])
+    for twin in (pair, copy.deepcopy(pair), pickle.loads(pickle.dumps(pair)), copy.deepcopy(pair).to(torch.float32)):
+        before = twin["target"](x)
+        twin["online"][0].update(x)
+        assert torch.equal(twin["target"](x), twin["online"](x)) and not torch.equal(twin["target"](x), before)
 
 
 def test_it_is_no_second_home_of_the_online_network() -> None:
