@@ -44,10 +44,19 @@ def test_boltzmann_is_greedy_when_cold_and_uniform_when_hot() -> None:
     np.testing.assert_allclose(probabilities(VALUES, None, 0.5)[0], weights / weights.sum(), rtol=1e-5)
 
 
+@pytest.mark.parametrize("mask", [None, MASK])
+def test_boltzmann_at_the_end_of_its_way_is_greedy(mask) -> None:
+    """Its temperature falls to 0: the best legal action is certain, of which the log-probability is 0."""
+    boltzmann = Boltzmann(Linear(1.0, 0.0, 100))
+    probabilities = boltzmann.probabilities(VALUES, mask, boltzmann.schedule(100))
+    action, log_prob = draw(probabilities, np.random.default_rng(0))
+    assert action.tolist() == [1 if mask is None else 2, 0] and log_prob.tolist() == [0, 0]
+
+
 EXPLORATIONS = [(EpsilonGreedy(0.3), 0.3), (EpsilonGreedy(0.3, "others"), 0.3), (Boltzmann(0.7), 0.7)]
 
 
-@pytest.mark.parametrize(("exploration", "level"), EXPLORATIONS)
+@pytest.mark.parametrize(("exploration", "level"), [*EXPLORATIONS, (Boltzmann(), 0.0)])
 @pytest.mark.parametrize("mask", [None, MASK])
 def test_arrays_and_tensors_agree(exploration, level, mask) -> None:
     of_array = exploration.probabilities(VALUES, mask, level)
