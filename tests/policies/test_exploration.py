@@ -93,6 +93,14 @@ def test_schedules_are_read_once_per_round() -> None:
     assert policy.level == 0.5
 
 
+def test_a_policy_that_never_acts_knows_how_its_copies_explore() -> None:
+    """Halfway from 1 to 0: the greedy one of three actions has 1 − ½ + ½/3, whether or not this copy was refreshed."""
+    policy = ActionValuePolicy(*QNetwork(MLP((8,))).build(VECTOR, 3), EpsilonGreedy(Linear(1.0, 0.0, 10)))
+    policy.env_steps += 5
+    found = policy.probabilities(torch.from_numpy(VALUES), None)[0]
+    np.testing.assert_allclose(found, [1 / 6, 2 / 3, 1 / 6], rtol=1e-6)
+
+
 def test_a_macro_policy_takes_the_first_action_of_the_best_sequence() -> None:
     """Two actions, sequences 00 01 10 11: values 1 5 3 2 make 0 worth 5 and 1 worth 3."""
     policy = MacroActionPolicy(*QNetwork(MLP((8,))).build(VECTOR, 4), EpsilonGreedy(0.0), 2)
