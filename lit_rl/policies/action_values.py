@@ -43,8 +43,9 @@ class ActionValuePolicy(NetworkPolicy):
         return draw(self.exploration.probabilities(values, mask, self.level), rng)
 
     def probabilities(self, q: Tensor, mask: Tensor | None) -> Tensor:
-        """π(·|s) [..., A] as it explores now, from values [..., A]."""
-        return self.exploration.of_tensor(q, mask, self.level)
+        """π(·|s) [..., A] as it explores at its env steps, from values [..., A]; also of a copy that never acts."""
+        level = self.exploration.schedule(int(self.env_steps))  # ``level`` is refreshed only where it acts
+        return self.exploration.of_tensor(q, mask, level)
 
     def greedy(self, obs: Observation) -> Tensor:
         """argmax over the legal actions [B]."""

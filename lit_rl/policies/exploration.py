@@ -131,7 +131,7 @@ class EpsilonSpread(Exploration):
 
 @dataclass(frozen=True)
 class Boltzmann(Exploration):
-    """π(a|s) = softmax(q(s, ·)/temperature) (formula sheet 6.2.1c): greedy as it falls to 0, uniform as it grows.
+    """π(a|s) = softmax(q(s, ·)/temperature) (formula sheet 6.2.1c): greedy at 0, uniform as it grows.
 
     Args:
         temperature: in units of q, over env steps.
@@ -152,6 +152,8 @@ class Boltzmann(Exploration):
 
     def probabilities(self, values: Array, mask: Array | None, level: Any) -> Array:
         """See :meth:`Exploration.probabilities`."""
+        if level <= 0:
+            return EpsilonGreedy(0.0).probabilities(values, mask, 0.0)
         if mask is not None:
             values = np.where(mask, values, -np.inf)
         weights = np.exp((values - values.max(-1, keepdims=True)) / level)
@@ -159,6 +161,8 @@ class Boltzmann(Exploration):
 
     def of_tensor(self, q: Tensor, mask: Tensor | None, level: float) -> Tensor:
         """See :meth:`Exploration.of_tensor`."""
+        if level <= 0:
+            return epsilon_greedy_probabilities(q, 0.0, mask)
         return boltzmann_probabilities(q, level, mask)
 
 

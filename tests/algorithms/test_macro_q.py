@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lit_rl import MLP, Constant, Env, EpsilonGreedy, Linear, MacroQ, QNetwork, TargetUpdate, WindowReplay
-from lit_rl.algorithms.q_learning.macro_q import sequence_index
+from lit_rl.algorithms.q_learning.macro_q import any_actions, macro_target, sequence_index
 from lit_rl.optimizer import Optimizer
 from tests.algorithms.stand_in import detached, learn, moved, parameters, with_gradient
 from tests.algorithms.test_dqn import q_star
@@ -49,6 +49,37 @@ def test_the_loss_by_hand(double: bool) -> None:
     ]  # what follows a terminal state is drawn at random
     found = [macro.loss(data)["td_loss"].item() for _ in range(30)]
     assert all(np.isclose(value, possible, rtol=1e-4).any() for value in found) and len(set(found)) > 1
+
+
+@pytest.mark.parametrize("double", [True, False])
+def test_the_best_sequence_after_a_window_begins_with_a_legal_action(double: bool) -> None:
+    """A = 3, n = 2: sequences 2·, which are illegal, are worth 100, the best of the others 7: y = 0 + 0 + 0.81 · 7."""
+    env = Env("lit_rl.envs.toy:lit_rl/MaskedIdentity-v0", kwargs={"n": 3})
+    data = WindowReplay(1000, window=2)
+    macro = detached(MacroQ(env, data, QNetwork(MLP(())), gamma=0.9, huber_delta=100.0, double=double))
+    with torch.no_grad():
+        for parameter in macro.policy.parameters():
+            parameter.zero_()
+        macro.policy.head.bias.copy_(torch.tensor([1.0, 2, 3, 7, 5, 6, 100, 100, 100]))
+    macro.q_target.follow()
+    rows = window(4, 2)
+    obs = {"observation": torch.zeros(4, 2).long(), "action_mask": torch.tensor([True, True, False]).expand(4, 2, 3)}
+    steps = rows.steps._replace(obs=obs, next_obs=obs, reward=torch.zeros(4, 2), action=torch.zeros(4, 2).long())
+    loss = macro.loss(rows._replace(steps=steps, valid=torch.ones(4, 2, dtype=torch.bool)))["td_loss"]
+    assert loss.item() == pytest.approx(0.5 * (1 - 0.81 * 7) ** 2)
+
+
+def test_what_follows_a_terminal_state_is_drawn_from_the_legal_actions() -> None:
+    mask = torch.tensor([[True, False, True], [False, True, False]])
+    drawn = any_actions(torch.zeros(2, 500, dtype=torch.int64), 3, mask)
+    assert sorted(set(drawn[0].tolist())) == [0, 2] and set(drawn[1].tolist()) == {1}
+
+
+def test_targets_are_as_precise_as_the_values() -> None:
+    """y = 0 + 1 · (0 + 1 · 0.1), in float64."""
+    zero, one = torch.zeros(1, 2), torch.ones(1, 2)
+    y, counts = macro_target(zero, one, one.bool(), torch.tensor([0.1], dtype=torch.float64))
+    assert y.tolist() == [0.1] and counts.all()
 
 
 def test_one_update_moves_q_alone() -> None:

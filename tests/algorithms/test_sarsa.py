@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lit_rl import Boltzmann, EpsilonGreedy, Sarsa
+from lit_rl import Boltzmann, Env, EpsilonGreedy, EpsilonSpread, Sarsa
 from lit_rl.algorithms.q_learning.sarsa import SarsaBatch, next_actions, sarsa_target
 from lit_rl.batch import Rollout, select
 from lit_rl.envs.finite_mdp import grid
@@ -33,7 +33,8 @@ def rollout() -> Rollout:
 
 
 def agent(**changes) -> Sarsa:
-    return detached(Sarsa("Grid-v9", **{"optimizer": Optimizer(0.5, "sgd"), "gamma": 0.9} | changes))
+    env = Env("Grid-v9", changes.pop("num_envs", 1))
+    return detached(Sarsa(env, **{"optimizer": Optimizer(0.5, "sgd"), "gamma": 0.9} | changes))
 
 
 def test_the_next_action_is_the_one_taken_in_the_same_episode() -> None:
@@ -81,6 +82,24 @@ def test_greedy_expected_sarsa_is_q_learning() -> None:
     plain.update(data)
     expected.update(SarsaBatch(data, torch.tensor([-1, -1])))
     torch.testing.assert_close(plain.policy.head.weight, expected.policy.head.weight)
+
+
+@pytest.mark.parametrize("expected", [False, True])
+def test_each_environment_has_targets_by_its_own_epsilon(expected: bool) -> None:
+    """T = 2, N = 2, ε = 1 and 0: all rows lead to the values 0, 1, 2, 1, of mean 1 and maximum 2."""
+    torch.manual_seed(0)
+    spread = EpsilonSpread((1.0, 0.0, 0.5), steps=1)
+    sarsa = agent(num_envs=2, exploration=spread, expected=expected)
+    sarsa.policy.count(env_steps=1)
+    with torch.no_grad():
+        sarsa.policy.head.weight.zero_()
+        sarsa.policy.head.weight[:, 5] = torch.tensor([0.0, 1.0, 2.0, 1.0])
+    step = transitions(torch.tensor([3, 3, 3, 3]), [0] * 4, [0.0] * 4, [1.0] * 4, torch.tensor([5, 5, 5, 5]))
+    losses = [sarsa.loss(SarsaBatch(step, torch.full((4,), -1)))["td_loss"].item() for _ in range(1 if expected else 200)]
+    if expected:
+        assert losses == pytest.approx([0.5 * (1 + 4 + 1 + 4)])
+    else:  # of a random action, the mean square is 1.5
+        assert min(losses) == 0.5 * (4 + 4) and np.mean(losses) == pytest.approx(0.5 * (1.5 + 4 + 1.5 + 4), abs=0.4)
 
 
 def test_the_values_of_the_exploring_policy_stay_where_they_are() -> None:

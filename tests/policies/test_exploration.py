@@ -44,10 +44,19 @@ def test_boltzmann_is_greedy_when_cold_and_uniform_when_hot() -> None:
     np.testing.assert_allclose(probabilities(VALUES, None, 0.5)[0], weights / weights.sum(), rtol=1e-5)
 
 
+@pytest.mark.parametrize("mask", [None, MASK])
+def test_boltzmann_at_the_end_of_its_way_is_greedy(mask) -> None:
+    """Its temperature falls to 0: the best legal action is certain, of which the log-probability is 0."""
+    boltzmann = Boltzmann(Linear(1.0, 0.0, 100))
+    probabilities = boltzmann.probabilities(VALUES, mask, boltzmann.schedule(100))
+    action, log_prob = draw(probabilities, np.random.default_rng(0))
+    assert action.tolist() == [1 if mask is None else 2, 0] and log_prob.tolist() == [0, 0]
+
+
 EXPLORATIONS = [(EpsilonGreedy(0.3), 0.3), (EpsilonGreedy(0.3, "others"), 0.3), (Boltzmann(0.7), 0.7)]
 
 
-@pytest.mark.parametrize(("exploration", "level"), EXPLORATIONS)
+@pytest.mark.parametrize(("exploration", "level"), [*EXPLORATIONS, (Boltzmann(), 0.0)])
 @pytest.mark.parametrize("mask", [None, MASK])
 def test_arrays_and_tensors_agree(exploration, level, mask) -> None:
     of_array = exploration.probabilities(VALUES, mask, level)
@@ -82,6 +91,14 @@ def test_schedules_are_read_once_per_round() -> None:
     assert policy.level == 1.0
     policy.refresh()
     assert policy.level == 0.5
+
+
+def test_a_policy_that_never_acts_knows_how_its_copies_explore() -> None:
+    """Halfway from 1 to 0: the greedy one of three actions has 1 − ½ + ½/3, whether or not this copy was refreshed."""
+    policy = ActionValuePolicy(*QNetwork(MLP((8,))).build(VECTOR, 3), EpsilonGreedy(Linear(1.0, 0.0, 10)))
+    policy.env_steps += 5
+    found = policy.probabilities(torch.from_numpy(VALUES), None)[0]
+    np.testing.assert_allclose(found, [1 / 6, 2 / 3, 1 / 6], rtol=1e-6)
 
 
 def test_a_macro_policy_takes_the_first_action_of_the_best_sequence() -> None:

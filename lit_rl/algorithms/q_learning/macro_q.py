@@ -9,9 +9,10 @@ Update   q(s_t, a_t … a_{t+n−1}) values n actions taken in a row, whatever i
          Every sequence is valid off-policy, as all its actions are inputs: nothing to correct.
 Data     Replay of windows of n = ``data.window`` steps; act by the first action of the best sequence, look again.
 Differs  The actions after a terminal state inside a window are drawn at random: nothing follows them. Windows
-         that a time limit or the newest row cuts short are left out. The value is that of the open-loop problem:
-         ≤ V*, equal where the dynamics are deterministic. Aⁿ outputs: for few actions and short sequences. Most of
-         them are seldom played, and their maximum overestimates more than that of A: hence the first form of (1).
+         that a time limit or the newest row cuts short are left out. b* begins with a legal action; what is legal
+         after it is not known. The value is that of the open-loop problem: ≤ V*, equal where the dynamics are
+         deterministic. Aⁿ outputs: for few actions and short sequences. Most of them are seldom played, and their
+         maximum overestimates more than that of A: hence the first form of (1).
 """
 
 from collections.abc import Iterator
@@ -26,12 +27,13 @@ from lit_rl.batch import select, unstack
 from lit_rl.data.episodes import Episodes
 from lit_rl.data.windows import Window, WindowReplay
 from lit_rl.envs.recipe import Env
-from lit_rl.functional.action_values import chosen
+from lit_rl.functional.action_values import chosen, legal_values
 from lit_rl.functional.multi_step import multi_step_target
 from lit_rl.nn.q_network import QNetwork, TargetUpdate
 from lit_rl.optimizer import Optimizer
 from lit_rl.policies.action_values import MacroActionPolicy
 from lit_rl.policies.exploration import EpsilonGreedy, Exploration
+from lit_rl.policies.network import legal_actions
 
 MOST_OUTPUTS = 4096
 
@@ -58,9 +60,17 @@ def macro_target(
     whole = valid[:, -1]
     last = valid.sum(-1, keepdim=True) - 1  # row of the last step
     terminated = discount.gather(1, last).squeeze(1) == 0
-    value = torch.zeros_like(reward)
+    value = next_value.new_zeros(reward.shape)
     value[:, -1] = next_value  # read only by windows that go on to their last row
     return multi_step_target(reward, discount, value, valid), whole | terminated
+
+
+def any_actions(like: Int[Tensor, "B L"], actions: int, mask: Bool[Tensor, "B A"] | None) -> Int[Tensor, "B L"]:
+    """Actions at random, of those that are legal in the window's first state: the others it would never play."""
+    if mask is None:
+        return torch.randint_like(like, actions)
+    drawn = torch.rand(*like.shape, actions, device=like.device)
+    return drawn.masked_fill(~mask[:, None], -1.0).argmax(-1)
 
 
 class MacroQ(ActionValueAgent):
@@ -118,13 +128,15 @@ class MacroQ(ActionValueAgent):
     def loss(self, batch: Window) -> dict[str, Tensor]:
         """(1)-(3)."""
         steps, valid = batch
+        first, after = select(steps.obs, np.s_[:, 0]), select(steps.next_obs, np.s_[:, -1])
         with torch.no_grad():
-            after = select(steps.next_obs, np.s_[:, -1])
-            next_q = self.q_target(after)
-            best = (self.policy.outputs(after) if self.selects_itself else next_q).argmax(-1)  # (1)
+            next_q, mask = self.q_target(after), legal_actions(after)
+            if mask is not None:  # of each sequence's first action
+                mask = mask.repeat_interleave(next_q.shape[-1] // self.actions, -1)
+            best = legal_values(self.policy.outputs(after) if self.selects_itself else next_q, mask).argmax(-1)  # (1)
             y, counts = macro_target(steps.reward, steps.discount, valid, chosen(next_q, best))  # (2)
-            filled = torch.where(valid, steps.action, torch.randint_like(steps.action, self.actions))
-        q = chosen(self.policy.outputs(select(steps.obs, np.s_[:, 0])), sequence_index(filled, self.actions))
+            filled = torch.where(valid, steps.action, any_actions(steps.action, self.actions, legal_actions(first)))
+        q = chosen(self.policy.outputs(first), sequence_index(filled, self.actions))
         error = torch.nn.functional.huber_loss(q, y, reduction="none", delta=self.huber_delta)
         weight = counts / counts.sum().clamp(min=1)
         self.record(q=q, td_error=((q.detach() - y).abs() * weight).sum())

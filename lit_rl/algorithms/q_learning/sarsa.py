@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lit_rl.algorithms.q_learning.action_value_agent import ActionValueAgent
 from lit_rl.algorithms.q_learning.q_learning import online_loss
-from lit_rl.batch import Rollout, Transition
+from lit_rl.batch import Rollout, Transition, map_tensors
 from lit_rl.data.episodes import Episodes
 from lit_rl.data.fresh import fresh_transitions
 from lit_rl.data.rollouts import Rollouts
@@ -92,10 +92,14 @@ class Sarsa(ActionValueAgent):
 
     def loss(self, batch: SarsaBatch) -> dict[str, Tensor]:
         """(1)-(2)."""
+
+        def by_env(rows: Tensor) -> Tensor:
+            return rows.unflatten(0, (-1, self.env.num_envs))  # [T, N, A]: each may explore in a way of its own
+
         steps, action = batch
         with torch.no_grad():
             next_q, mask = self.policy.outputs(steps.next_obs), legal_actions(steps.next_obs)
-            probabilities = self.policy.probabilities(next_q, mask)
+            probabilities = self.policy.probabilities(by_env(next_q), map_tensors(by_env, mask)).flatten(0, 1)
             if self.expected:
                 target = expected_target(steps.reward, steps.discount, next_q, probabilities)  # (1)
             else:
