@@ -34,10 +34,10 @@ class ReplayMemory:
         file: Path | None = None,
     ) -> None:
         self.length = capacity // num_envs
-        if self.length < n_step + 1:
+        if self.length < n_step:
             raise ValueError(
                 f"a replay of {capacity} transitions holds {self.length} steps of each of {num_envs} envs; "
-                f"n_step = {n_step} needs more than {n_step}: raise data.capacity"
+                f"n_step = {n_step} needs at least {n_step}: raise data.capacity"
             )
         self.num_envs, self.gamma, self.n_step = num_envs, gamma, n_step
         self.observation_space = observation_space
