@@ -1,7 +1,7 @@
 """Residual algorithm for action values (ResidualQ).
 
 Paper    Baird 1995, "Residual algorithms: reinforcement learning with function approximation".
-         Formula sheet: 6.3b, 6.2.1a
+         Formula sheet: 6.3b, 6.2.1a, 7.3.1a
 Update   a*  = argmax_a' q(s', a'; θ)
          d   = q(s, a; θ) − r − γ(1 − terminated) q(s', a*; θ)                                     (1)
          step along  −d (∇q(s, a; θ) − η γ(1 − terminated) ∇q(s', a*; θ))                          (2)
