@@ -15,7 +15,7 @@ from lit_rl.schedules import Scheduled, as_schedule
 class Prioritized:
     """Recipe of proportional prioritisation (Schaul et al. 2016; formula sheet H2).
 
-    All K minibatches of a round are drawn at once: for the last, priorities are the K − 1 updates before it old.
+    All K minibatches of a round are drawn at once: for the last of them, priorities are K − 1 updates old.
 
     Args:
         alpha: 0 samples uniformly, 1 in proportion to the TD error.
