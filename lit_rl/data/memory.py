@@ -40,10 +40,10 @@ class ReplayMemory:
         frames: int = 1,
     ) -> None:
         self.served = capacity // num_envs  # steps, at most, of which each environment's transitions are read
-        if self.served < n_step + 1:
+        if self.served < n_step:
             raise ValueError(
                 f"a replay of {capacity} transitions holds {self.served} steps of each of {num_envs} envs; "
-                f"n_step = {n_step} needs more than {n_step}: raise data.capacity"
+                f"n_step = {n_step} needs at least {n_step}: raise data.capacity"
             )
         self.length = self.served + frames - 1
         self.num_envs, self.gamma, self.n_step, self.frames = num_envs, gamma, n_step, frames

@@ -15,6 +15,8 @@ from lit_rl.schedules import Scheduled, as_schedule
 class Prioritized:
     """Recipe of proportional prioritisation (Schaul et al. 2016; formula sheet H2).
 
+    All K minibatches of a round are drawn at once: for the last of them, priorities are K − 1 updates old.
+
     Args:
         alpha: 0 samples uniformly, 1 in proportion to the TD error.
         beta: how far importance weights undo the bias; anneal it to 1.

@@ -1,15 +1,18 @@
-"""DQN: targets by hand, gradients where they belong, a chain whose Q* is known."""
+"""DQN: targets by hand, gradients where they belong, a chain whose Q* is known, a pair of states it cannot learn."""
 
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from gymnasium.wrappers import TimeLimit
 
-from lit_rl import DQN, MLP, Constant, Env, Linear, Replay
+from lit_rl import DQN, MLP, Constant, Env, Linear, Replay, StateFeatures
 from lit_rl.algorithms.q_learning.dqn import td_error
 from lit_rl.data.priority import Prioritized
+from lit_rl.envs.finite_mdp import FiniteMDP, FiniteMDPEnv
 from lit_rl.optimizer import Optimizer
 from tests.algorithms.stand_in import detached, learn, moved, parameters, transitions, with_gradient
 
@@ -150,3 +153,88 @@ def test_masked_identity_is_learnt(tmp_path: Path) -> None:
     learn(dqn, tmp_path, 1)
     assert dqn.val_dataloader().play().returns.mean() == 1
     assert isinstance(dqn.env.observation_space, spaces.Dict)
+
+
+def two_states(steps: int) -> gymnasium.Env:
+    """States 0 and 1, both lead to 1, reward 0, cut after so many steps."""
+    return TimeLimit(FiniteMDPEnv(FiniteMDP(np.array([[[0.0, 1.0]]] * 2), np.zeros((2, 1)), np.full(2, 0.5))), steps)
+
+
+for steps in (1, 20):
+    if f"TwoStates{steps}-v9" not in gymnasium.registry:
+        gymnasium.register(f"TwoStates{steps}-v9", lambda steps=steps: two_states(steps))
+
+
+def one_weight(gamma: float, every: int, tau: float = 1.0, steps: int = 1, data: Replay = Replay()) -> DQN:
+    """q = [w, 2w] with w = w⁻ = 1 and no bias, under squared errors and a rate of 0.1."""
+    dqn = DQN(
+        f"TwoStates{steps}-v9",
+        data,
+        StateFeatures([[1.0], [2.0]]),
+        Optimizer(0.1, "sgd"),
+        gamma,
+        target_update_every=every,
+        tau=tau,
+        huber_delta=1e30,
+    )
+    with torch.no_grad():
+        dqn.policy.head.weight.fill_(1.0)
+        dqn.policy.head.bias.zero_().requires_grad_(False)
+    dqn.q_target.follow()
+    return dqn
+
+
+BOTH = transitions(torch.tensor([0, 1]), [0, 0], [0.0, 0.0], [1.0, 1.0], torch.tensor([1, 1]))
+
+
+@pytest.mark.parametrize(("gamma", "grows"), [(0.9, True), (0.8, False)])
+@pytest.mark.parametrize("every", [1, 5, 100])
+def test_a_target_network_does_not_save_two_states_with_one_feature(gamma: float, grows: bool, every: int) -> None:
+    """Formula sheet 7.1b: however seldom θ⁻ ← θ, w diverges for γ > 5/6, from as near to the truth as one likes.
+
+    Each update leads w by a share 5α/2 of the way to (6/5) γ w⁻. So a period of k updates multiplies both by
+    c + (1 − 5α/2)ᵏ (1 − c) with c = (6/5) γ: above 1 with c, and c itself once the regression is complete.
+    """
+    dqn = detached(one_weight(gamma, every))
+    c = 1.2 * gamma
+    factor = c + 0.75**every * (1 - c)
+    data = BOTH._replace(discount=torch.full((2,), gamma))
+    for period in range(1, 6):
+        for _ in range(every):
+            dqn.update(data)
+        expected = pytest.approx(factor**period, rel=1e-4)
+        assert dqn.policy.head.weight.item() == expected and dqn.q_target.slow[1].weight.item() == expected
+    assert (factor > 1) == grows and abs(factor - 1) > 0.01
+    assert every < 100 or factor == pytest.approx(c)
+
+
+@pytest.mark.parametrize(("gamma", "grows"), [(0.9, True), (0.8, False)])
+def test_a_slow_average_does_not_save_them_either(gamma: float, grows: bool) -> None:
+    """(w, w⁻) is multiplied by [[1 − 5α/2, 3αγ], [τ (1 − 5α/2), 1 − τ + 3αγτ]], of spectral radius > 1 for γ > 5/6."""
+    tau = 0.05
+    dqn, data = detached(one_weight(gamma, 1, tau)), BOTH._replace(discount=torch.full((2,), gamma))
+    step = np.array([[0.75, 0.3 * gamma], [tau * 0.75, 1 - tau + 0.3 * gamma * tau]])
+    for _ in range(400):
+        dqn.update(data)
+    weights = dqn.policy.head.weight.item(), dqn.q_target.slow[1].weight.item()
+    np.testing.assert_allclose(weights, np.linalg.matrix_power(step, 400) @ [1, 1], rtol=1e-3)
+    assert (weights[0] > 3) == grows and (weights[0] < 0.5) == (not grows)
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize(("steps", "grows"), [(1, True), (20, False)])
+def test_what_the_memory_holds_decides(steps: int, grows: bool, tmp_path: Path) -> None:
+    """The whole agent, γ = 0.9: with as many rows of either state it diverges, with those of long episodes it does not.
+
+    Those lie in state 1. With a share p from state 0 the factor of a complete regression is γ (4 − 2p)/(4 − 3p), which
+    is 1.08 for p = ½ and 0.906 for p = 1/40.
+    """
+    data = Replay(600, 64, 1.0, warmup=400, steps_per_epoch=1400, steps_per_batch=500)
+    dqn = learn(one_weight(0.9, 20, steps=steps, data=data), tmp_path, 1)
+    periods = dqn.updates // 20
+    assert periods == 50
+    share = {1: 0.5, 20: 1 / 40}[steps]
+    factor = 0.9 * (4 - 2 * share) / (4 - 3 * share)
+    w = dqn.policy.head.weight.item()
+    assert (w > 1) == grows
+    assert w ** (1 / periods) == pytest.approx(factor, abs=0.02)

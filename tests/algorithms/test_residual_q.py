@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from lit_rl import ResidualQ
-from lit_rl.algorithms.q_learning.residual_q import residual_loss
-from lit_rl.envs.finite_mdp import chain
+from lit_rl.algorithms.q_learning.residual_q import Successor, residual_loss
+from lit_rl.envs.finite_mdp import chain, random_mdp
 from lit_rl.optimizer import Optimizer
 from tests.algorithms.stand_in import detached, transitions
 from tests.algorithms.test_q_learning import agent as q_learning
@@ -56,16 +56,20 @@ def test_with_all_of_it_the_squared_bellman_error_is_descended() -> None:
         torch.testing.assert_close(mine, true)
 
 
-def descend(weights: list[float], eta: float = 1.0, gamma: float = 0.9) -> np.ndarray:
-    """State 0 goes to 1 or 2, each half the time; 1 ends with 1, 2 with 0. Values after many exact steps."""
+def descend(weights: list[float], eta: float = 1.0, gamma: float = 0.9, double: bool = False) -> np.ndarray:
+    """State 0 goes to 1 or 2, each half the time; 1 ends with 1, 2 with 0. Values after many exact steps.
+
+    With ``double`` all pairs of independent successors are its rows, a quarter each from state 0.
+    """
     value = torch.zeros(3, 1, dtype=torch.float64, requires_grad=True)
-    # rows: 0 → 1, 0 → 2, 1 → end, 2 → end
-    start, end = torch.tensor([0, 0, 1, 2]), torch.tensor([1, 2, 0, 0])
-    reward = torch.tensor([0, 0, 1, 0], dtype=torch.float64)
-    discount = gamma * torch.tensor([1, 1, 0, 0], dtype=torch.float64)
-    chance = torch.tensor([0.5, 0.5, 1, 1], dtype=torch.float64) * torch.tensor(weights, dtype=torch.float64)[start]
-    for _ in range(4000):
-        loss, _ = residual_loss(value[start], NOTHING.expand(4), reward, discount, value[end], eta)
+    # rows: 0 → 1, 0 → 2 (and with another draw 2, 1), 1 → end, 2 → end
+    start, end, other = torch.tensor([[0, 0, 0, 0, 1, 2], [1, 2, 1, 2, 0, 0], [1, 2, 2, 1, 0, 0]])
+    reward = torch.tensor([0, 0, 0, 0, 1, 0], dtype=torch.float64)
+    discount = gamma * (start == 0).double()
+    chance = torch.where(start == 0, 0.25, 1.0) * torch.tensor(weights, dtype=torch.float64)[start]
+    for _ in range(1500):
+        second = Successor(discount, value[other]) if double else None
+        loss, _ = residual_loss(value[start], NOTHING.expand(6), reward, discount, value[end], eta, None, second)
         (slope,) = torch.autograd.grad((chance * loss).sum(), value)
         value = (value - 0.3 * slope).detach().requires_grad_()
     return value.detach().numpy()[:, 0]
@@ -76,6 +80,45 @@ def test_the_bias_of_a_single_successor(unchecked: None) -> None:
     np.testing.assert_allclose(descend([1, 0.5, 0.5]), [0.45, 0.776, 0.224], atol=1e-3)
     np.testing.assert_allclose(descend([1, 1, 1]), [0.45, 0.856, 0.144], atol=1e-3)
     np.testing.assert_allclose(descend([1, 1, 1], eta=0.0), [0.45, 1, 0], atol=1e-3)
+
+
+@pytest.mark.parametrize("eta", [0.5, 1.0])
+def test_a_second_successor_removes_it(eta: float, unchecked: None) -> None:
+    """Formula sheet 6.3b: double sampling finds what is true, whatever the weights."""
+    for weights in ([1, 0.5, 0.5], [1, 1, 1]):
+        np.testing.assert_allclose(descend(weights, eta, double=True), [0.45, 1, 0], atol=1e-3)
+
+
+def test_the_gradients_of_one_and_of_two_successors() -> None:
+    """Over all pairs of successors of a random world: that of Σ ½ (E d)²; over single ones also γ² ½ Var max q."""
+    world, gamma = random_mdp(np.random.default_rng(0), 4, 3), 0.9
+    chance, reward = torch.from_numpy(world.transition), torch.from_numpy(world.reward)
+    q = torch.randn(4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
+    s, a, first, second = torch.cartesian_prod(*(torch.arange(n) for n in (4, 3, 4, 4))).T
+    weight, discount = chance[s, a, first] * chance[s, a, second], torch.full(s.shape, gamma, dtype=torch.float64)
+    best = q.amax(-1)
+    expected = 0.5 * (q - reward - gamma * chance @ best).square().sum()
+    variance = (chance @ best.square() - (chance @ best).square()).sum()
+    for other, true in ((None, expected + 0.5 * gamma**2 * variance), (Successor(discount, q[second]), expected)):
+        loss, _ = residual_loss(q[s], a, reward[s, a], discount, q[first], 1.0, None, other)
+        (found,) = torch.autograd.grad((weight * loss).sum(), q, retain_graph=True)
+        torch.testing.assert_close(found, torch.autograd.grad(true, q, retain_graph=True)[0])
+    assert torch.autograd.grad(variance, q)[0].abs().max() > 0.1
+
+
+def test_a_second_successor_by_hand() -> None:
+    """d = 1 − 3 − 0.9·4 = −5.6; s'' has its own end and its own legal actions: it is terminal, or its 7 is illegal."""
+    q, next_q, other = torch.tensor([[1.0, 0.0]]), torch.tensor([[4.0, 2.0]]), torch.tensor([[5.0, 7.0]])
+    for discount, mask, slope in ((0.0, None, [0, 0]), (0.9, None, [0, 1]), (0.9, [[True, False]], [1, 0])):
+        other.requires_grad_().grad = None
+        second = Successor(torch.tensor([discount]), other, None if mask is None else torch.tensor(mask))
+        loss, d = residual_loss(
+            q, NOTHING, torch.tensor([3.0]), torch.tensor([0.9]), next_q.requires_grad_(), 0.5, None, second
+        )
+        assert d.item() == pytest.approx(-5.6)
+        loss.sum().backward()
+        torch.testing.assert_close(other.grad, 0.5 * discount * 5.6 * torch.tensor([slope]).float())
+        assert next_q.grad is None
 
 
 @pytest.mark.parametrize(("eta", "converges"), [(0.0, False), (1.0, True)])

@@ -1,15 +1,19 @@
-"""SARSA: which action comes next, the step of the table, and the policy whose values are the fixed point."""
+"""SARSA: which action comes next, the step of the table, the policy whose values are the fixed point, and the cliff."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from lit_rl import Boltzmann, Env, EpsilonGreedy, EpsilonSpread, Sarsa
+from lit_rl import Boltzmann, Env, EpsilonGreedy, EpsilonSpread, QLearning, Rollouts, Sarsa
 from lit_rl.algorithms.q_learning.sarsa import SarsaBatch, next_actions, sarsa_target
 from lit_rl.batch import Rollout, select
-from lit_rl.envs.finite_mdp import grid
+from lit_rl.envs.finite_mdp import cliff, grid
+from lit_rl.envs.recipe import Wrapper
+from lit_rl.functional.action_values import epsilon_greedy_probabilities
 from lit_rl.optimizer import Optimizer
-from tests.algorithms.stand_in import detached, transitions
+from tests.algorithms.stand_in import detached, learn, transitions
 from tests.algorithms.test_q_learning import agent as q_learning
 
 
@@ -95,7 +99,9 @@ def test_each_environment_has_targets_by_its_own_epsilon(expected: bool) -> None
         sarsa.policy.head.weight.zero_()
         sarsa.policy.head.weight[:, 5] = torch.tensor([0.0, 1.0, 2.0, 1.0])
     step = transitions(torch.tensor([3, 3, 3, 3]), [0] * 4, [0.0] * 4, [1.0] * 4, torch.tensor([5, 5, 5, 5]))
-    losses = [sarsa.loss(SarsaBatch(step, torch.full((4,), -1)))["td_loss"].item() for _ in range(1 if expected else 200)]
+    losses = [
+        sarsa.loss(SarsaBatch(step, torch.full((4,), -1)))["td_loss"].item() for _ in range(1 if expected else 200)
+    ]
     if expected:
         assert losses == pytest.approx([0.5 * (1 + 4 + 1 + 4)])
     else:  # of a random action, the mean square is 1.5
@@ -120,3 +126,61 @@ def test_the_values_of_the_exploring_policy_stay_where_they_are() -> None:
         loss = sarsa.loss(SarsaBatch(row, torch.tensor([-1])))["td_loss"]
         total += mdp.transition[s, a, following] * torch.autograd.grad(loss, sarsa.policy.head.weight)[0]
     np.testing.assert_allclose(total, 0, atol=1e-5)
+
+
+def cliff_values(expected: bool, epsilon: float) -> np.ndarray:
+    """Fixed point of the undiscounted targets: of expected SARSA, or of Q-learning."""
+    world, q = cliff(), np.zeros((48, 4))
+    for _ in range(600):
+        pi = epsilon_greedy_probabilities(torch.from_numpy(q), epsilon).numpy() if expected else np.eye(4)[q.argmax(-1)]
+        q = world.backup((pi * q).sum(-1), 1.0)
+    return q
+
+
+def test_on_the_cliff_the_exploring_policy_earns_more_by_its_own_values() -> None:
+    """Sutton & Barto 2018, example 6.6, exactly, with ε = 0.1: the way that is worth most to who explores is longer."""
+    world, online, ways = cliff(), {}, {}
+    for expected in (True, False):
+        q = cliff_values(expected, 0.1)
+        exploring = epsilon_greedy_probabilities(torch.from_numpy(q), 0.1).numpy()
+        start = int(world.initial.argmax())
+        online[expected] = world.policy_value(exploring, 1.0)[start]
+        ways[expected] = world.policy_value(np.eye(4)[q.argmax(-1)], 1.0)[start]
+    assert ways[False] == pytest.approx(-13) and ways[True] == pytest.approx(-15)
+    assert online[True] == pytest.approx(-20.71, abs=0.01) and online[False] == pytest.approx(-45.80, abs=0.01)
+
+
+def on_the_cliff(kind: type[QLearning] | type[Sarsa], folder: Path, seed: int) -> tuple[float, float]:
+    """Mean return of the episodes in the second half of 6,000 steps at ε = 0.1, and of the greedy way after them."""
+    env = Env("CliffWalking-v1", wrappers=[Wrapper("TimeLimit", {"max_episode_steps": 200})])
+    data = Rollouts(2 if kind is Sarsa else 1, steps_per_epoch=6_000, rollouts_per_batch=500)
+    agent = kind(env, data, optimizer=Optimizer(0.5, "sgd"), gamma=1.0, exploration=EpsilonGreedy(0.1))
+    rewards, ends, minibatches = [], [], agent.minibatches
+
+    def watched(data: Rollout):
+        rewards.extend(data.reward[:, 0].tolist())
+        ends.extend(data.done[:, 0].tolist())
+        return minibatches(data)
+
+    agent.minibatches = watched
+    learn(agent, folder, 1, seed)
+    last = np.flatnonzero(ends)
+    later = last[last >= 3_000]
+    mean = float(np.sum(rewards[later[0] + 1 : later[-1] + 1])) / (len(later) - 1)
+    world, way = agent.env.make_one(), 0.0
+    state, over = world.reset(seed=0)[0], False
+    while not over:
+        action = int(agent.policy.greedy(torch.tensor([int(state)])))
+        state, reward, terminated, truncated, _ = world.step(action)
+        way, over = way + float(reward), terminated or truncated
+    return mean, way
+
+
+@pytest.mark.slow
+def test_on_the_cliff_it_earns_more_than_q_learning_while_it_learns(tmp_path: Path) -> None:
+    """Sutton & Barto 2018, example 6.6: Q-learning finds the shortest way, along the edge, and exploring falls off."""
+    for seed in range(3):
+        own, way = on_the_cliff(Sarsa, tmp_path, seed)
+        greedy, shortest = on_the_cliff(QLearning, tmp_path, seed)
+        assert own > greedy + 10, (own, greedy)
+        assert shortest == -13 > way, "the optimum; SARSA's greedy way is longer, or leads nowhere"

@@ -18,10 +18,11 @@ GAMMA = 0.9
 
 
 def filled(kind: str, num_envs: int, capacity: int, n_step: int, chunks: list[int], seed: int) -> tuple:
-    stream = Stream(SPACES[kind], num_envs, seed)
-    memory = ReplayMemory(capacity, num_envs, SPACES[kind], ACTIONS, GAMMA, n_step)
+    """A stream and the memory of it; neither n nor a chunk is longer than the ring."""
+    stream, length = Stream(SPACES[kind], num_envs, seed), capacity // num_envs
+    memory = ReplayMemory(capacity, num_envs, SPACES[kind], ACTIONS, GAMMA, min(n_step, length))
     for chunk in chunks:
-        memory.add(stream.rollout(chunk))
+        memory.add(stream.rollout(min(chunk, length)))
     return stream, memory
 
 
@@ -48,7 +49,7 @@ def fold(history: list[Step], t: int, n_step: int) -> tuple[float, float, Step]:
 memories = {
     "kind": st.sampled_from(sorted(SPACES)),
     "num_envs": st.integers(1, 4),
-    "length": st.integers(5, 12),
+    "length": st.integers(1, 12),
     "n_step": st.integers(1, 4),
     "chunks": st.lists(st.integers(1, 5), min_size=1, max_size=8),
     "seed": st.integers(0, 1000),
@@ -66,7 +67,7 @@ def test_every_row_equals_what_happened(kind, num_envs, length, n_step, chunks, 
     batch = memory.read(index)
     for b, flat in enumerate(index):
         history, t = expected[flat]
-        reward, discount, last = fold(history, t, n_step)
+        reward, discount, last = fold(history, t, memory.n_step)
         assert equal(row(batch.obs, b), history[t].obs)
         assert equal(row(batch.next_obs, b), last.next_obs)
         assert batch.action[b] == history[t].action
@@ -84,9 +85,10 @@ def test_a_stack_is_what_was_seen_though_each_image_is_kept_once(
     """Small images with their successors in the row, large ones without; the ring also just full, and written over."""
     image = SPACES["image"] if large else spaces.Box(0, 255, (2, 3, 3), np.uint8)
     stream = Stacks(image, frames, num_envs, seed)
+    n_step = min(n_step, length)
     memory = ReplayMemory(length * num_envs, num_envs, stream.space, ACTIONS, GAMMA, n_step, frames=frames)
     for chunk in chunks:
-        memory.add(stream.rollout(chunk))
+        memory.add(stream.rollout(min(chunk, length)))
     taken, n = len(stream.steps[0]), num_envs
     newest = range(max(0, taken - length), taken)
     expected = {(t % memory.length) * n + env: (stream.steps[env], t) for env in range(n) for t in newest}
@@ -110,7 +112,7 @@ def test_windows_end_with_the_episode_and_with_the_data(kind, num_envs, length, 
     index = np.array(sorted(expected))
     batch, valid = memory.windows(index, steps)
     assert valid.shape == (len(index), steps) == batch.reward.shape
-    assert memory.n_step == n_step
+    assert memory.n_step == min(n_step, length)
     for b, flat in enumerate(index):
         history, t = expected[flat]
         ended = False
@@ -199,7 +201,7 @@ def test_restore_refuses_another_shape() -> None:
         ReplayMemory(10, 1, SPACES["vector"], ACTIONS, GAMMA).restore(memory.header(), memory.arrays())
 
 
-@pytest.mark.parametrize(("capacity", "num_envs", "n_step"), [(1, 1, 1), (3, 1, 3), (7, 4, 1), (3, 4, 1)])
+@pytest.mark.parametrize(("capacity", "num_envs", "n_step"), [(0, 1, 1), (2, 1, 3), (7, 4, 2), (3, 4, 1)])
 def test_too_small_is_refused_at_once(capacity: int, num_envs: int, n_step: int) -> None:
     with pytest.raises(ValueError, match=r"raise data\.capacity"):
         ReplayMemory(capacity, num_envs, SPACES["vector"], ACTIONS, GAMMA, n_step)

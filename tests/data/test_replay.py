@@ -162,7 +162,9 @@ def test_wrong_recipes(wrong: dict[str, Any], text: str) -> None:
         Replay(**wrong)
 
 
-@pytest.mark.parametrize("wrong", [{"capacity": 1, "warmup": 0}, {"capacity": 3, "warmup": 0, "n_step": 3}])
+@pytest.mark.parametrize(
+    "wrong", [{"capacity": 1, "warmup": 0, "n_step": 2}, {"capacity": 2, "warmup": 0, "n_step": 3}]
+)
 def test_a_memory_too_small_is_refused_when_it_opens(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=r"raise data\.capacity"):
         opened(1, **wrong)

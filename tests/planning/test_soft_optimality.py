@@ -7,6 +7,7 @@ import math
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -159,6 +160,51 @@ def test_return_plus_entropy_is_the_worst_case_over_rewards() -> None:
     quoted(f"{performance(model, certain):.3f} at best and {of_hard:.3f} at worst")
     quoted(f"{performance(model, policies[0]):.3f} at best and {least[0]:.3f} at worst")
     assert of_hard < least[0]
+
+
+# Exploration
+
+STEPS = (30, 300, 600)
+
+
+def corridor(cells: int = 10) -> FiniteMDP:
+    """Left and right from cell 1: cell 0 ends with ½, and the last, which is worth more, with 1."""
+    transition, reward = np.zeros((cells, 2, cells)), np.zeros((cells, 2))
+    inner, ends = np.arange(1, cells - 1), np.array([0, cells - 1])
+    transition[inner, 0, inner - 1] = transition[inner, 1, inner + 1] = transition[ends, :, ends] = 1.0
+    reward[1, 0], reward[-2, 1] = 0.5, 1.0
+    return FiniteMDP(transition, reward, np.eye(cells)[1], np.isin(np.arange(cells), ends))
+
+
+def climb(alpha: float, cold_from: int) -> list[tuple[float, float]]:
+    """J and the entropy at the start after STEPS exact gradient steps (size 10) on J + α Σ γᵗ (H − log A), α last 0."""
+    model, found, inner = corridor().model(), [], torch.from_numpy(~corridor().terminal)
+    logits = torch.zeros_like(model.reward, requires_grad=True)
+    for step in range(STEPS[-1] + 1):
+        log_policy = logits.log_softmax(-1)
+        policy = log_policy.exp()
+        if step in STEPS:
+            entropy = -(policy * log_policy).sum(-1)
+            found.append((performance(model, policy.detach()), float(entropy[1].detach())))
+        excess = alpha * (step < cold_from) * (math.log(2) + log_policy) * inner[:, None]  # its mean is α (log A − H)
+        objective = model.initial @ policy_value(tilted(model, excess), policy, GAMMA)
+        (slope,) = torch.autograd.grad(objective, logits)
+        logits = (logits + 10 * slope).detach().requires_grad_()
+    return found
+
+
+def test_entropy_keeps_looking_where_the_plain_gradient_has_settled() -> None:
+    """All probabilities begin even, and what is near is found first: the gradient leaves little chance to turn back."""
+    best = performance(corridor().model(), hard(corridor().model()))
+    quoted(f"J* = {best:.3f} lies at the far end")
+    for words, alpha, cold_from in (("0", 0.0, 0), ("0.02", 0.02, STEPS[2]), ("0.02, then 0", 0.02, STEPS[1])):
+        found = climb(alpha, cold_from)
+        quoted(words, *(f"{number:.3f}" for pair in found for number in pair))
+        if alpha:
+            assert found[-1][0] > best - 0.01 and found[0][1] > 0.2
+        else:
+            assert found[-1][0] == pytest.approx(0.5, abs=1e-3) and found[-1][1] < 0.02
+    assert found[-1][0] == pytest.approx(best, abs=3e-3), "cooled, it is nearly exact"
 
 
 # Fine-tuning

@@ -1,7 +1,7 @@
 """Deep deterministic policy gradient (DDPG).
 
 Paper    Lillicrap et al. 2016, "Continuous control with deep reinforcement learning", Algorithm 1; Silver et al.
-         2014.       Formula sheet: 7.5.3a, 7.1c, G2
+         2014.       Formula sheet: 7.5.3a, 7.1c, 7.3.1a, G2
 Update   y    = r + γ(1 − terminated) q(s', μ(s'; φ⁻); θ⁻)                 (1)
          L(θ) = mean w ½ (q(s, a; θ) − y)²                                 (2)
          L(φ) = −mean q(s, μ(s; φ); θ),  θ held fixed                      (3)

@@ -1,6 +1,7 @@
 """Soft actor-critic for continuous actions (SAC).
 
-Paper    Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications", 4-6.   Formula sheet: 15.6.5a, 0.4, G2
+Paper    Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications", 4-6.
+         Formula sheet: 15.6.5a, 7.3.1a, 0.4, G2
 Update   y     = r + γ(1 − terminated) [min_j q_j(s', a'; θ⁻) − α log π(a'|s')],  a' ~ π(·|s')   (1)
          L(θ)  = Σ_j mean ½ (q_j(s, a; θ) − y)²                                                 (2)
          L(φ)  = mean α log π(f_φ(s, ξ)|s) − min_j q_j(s, f_φ(s, ξ)),  θ held fixed             (3)

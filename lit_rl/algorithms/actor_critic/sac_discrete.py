@@ -1,7 +1,7 @@
 """Soft actor-critic for finitely many actions (SACDiscrete).
 
 Paper    Christodoulou 2019, "Soft actor-critic for discrete action settings", 3; Haarnoja et al. 2018.
-         Formula sheet: 15.6.5a, 15.5a, G2
+         Formula sheet: 15.6.5a, 15.5a, 7.3.1a, G2
 Update   V(s)  = Σ_a π(a|s) [min_j q_j(s, a; θ⁻) − α log π(a|s)]                                     (1)
          y     = r + γ(1 − terminated) V(s')                                                         (2)
          L(θ)  = Σ_j mean w ½ (q_j(s, a; θ) − y)²                                                    (3)

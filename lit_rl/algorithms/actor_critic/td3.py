@@ -1,7 +1,7 @@
 """Twin delayed deep deterministic policy gradient (TD3).
 
 Paper    Fujimoto, van Hoof & Meger 2018, "Addressing function approximation error in actor-critic methods",
-         Algorithm 1.       Formula sheet: H4, 7.5.3a, 7.1c, G2
+         Algorithm 1.       Formula sheet: H4, 7.5.3a, 7.1c, 7.3.1a, G2
 Update   ã    = clip(μ(s'; φ⁻) + clip(ε, −c, c)),  ε ~ N(0, σ̃²)                            (1)
          y    = r + γ(1 − terminated) min_j q_j(s', ã; θ⁻)                                  (2)
          L(θ) = Σ_j mean w ½ (q_j(s, a; θ) − y)²                                            (3)

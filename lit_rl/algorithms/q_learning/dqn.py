@@ -1,6 +1,7 @@
 """Deep Q-network (DQN).
 
-Paper    Mnih et al. 2015, Methods and Algorithm 1.       Formula sheet: 7.1b, 7.1c, 7.3.1a, 7.6a, G2
+Paper    Mnih et al. 2015, Methods and Algorithm 1.
+         Formula sheet: 7.0.1a, 7.1a, 7.1b, 7.1c, 7.2a, 7.3.1a, 7.6a, G2, H2, H3
 Update   y    = r + γ(1 − terminated) max_a' q(s', a'; θ⁻)              (1)
          L(θ) = mean w huber(q(s, a; θ) − y)                            (2)
          θ⁻  ← θ every ``target_update_every`` updates, or θ⁻ ← (1 − τ) θ⁻ + τ θ after each   (3)

@@ -1,7 +1,7 @@
 """Q-learning over sequences of actions (MacroQ).
 
 Paper    Sutton, Precup & Singh 1999 (open-loop options); van Hasselt, Guez & Silver 2016 for (1).
-         Formula sheet: 7.4.3a F4, 7.4.1a, 7.1b, 7.6a
+         Formula sheet: 7.4.3a F4, 7.4.1a, 7.1b, 7.3.1a, 7.6a
 Update   q(s_t, a_t … a_{t+n−1}) values n actions taken in a row, whatever is seen on the way.
          b*   = argmax_{b_1…b_n} q(s_{t+n}, b; θ), or of q(·; θ⁻)              (1)
          y    = Σ_{k<n} γᵏ r_{t+k} + γⁿ q(s_{t+n}, b*; θ⁻)                    (2)

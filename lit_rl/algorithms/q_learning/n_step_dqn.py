@@ -1,7 +1,7 @@
 """n-step deep Q-learning with corrections for off-policy data (NStepDQN).
 
 Paper    Munos et al. 2016, "Safe and efficient off-policy reinforcement learning"; Precup et al. 2000;
-         Harutyunyan et al. 2016; Hessel et al. 2018.       Formula sheet: 7.4.2a, 7.4.3a, 7.6a
+         Harutyunyan et al. 2016; Hessel et al. 2018.       Formula sheet: 7.4.2a, 7.4.3a, 7.3.1a, 7.6a
 Update   V(s)  = Σ_a π(a|s) q(s, a; θ⁻),  π greedy, or ε-greedy with ``target_epsilon``            (1)
          ignore        y = Σ_{k<n} γᵏ r_k + γⁿ V(s_n)                                               (2)
          cut           as (2), n ending before the first action that is not greedy                  (3)

@@ -2,7 +2,7 @@
 
 Paper    Hausknecht & Stone 2015, "Deep recurrent Q-learning for partially observable MDPs"; Kapturowski et al. 2019,
          "Recurrent experience replay in distributed reinforcement learning" (R2D2), 3.
-         Formula sheet: 3.3a, 7.1b, 7.1c, 7.4.2a, 7.6a, H11
+         Formula sheet: 3.3a, 7.1b, 7.1c, 7.3.1a, 7.4.2a, 7.6a, H11
 Update   h_t  = f(o_t, h_{t−1}; θ) from h = 0 at the first of H + L steps, without gradient through the first H     (1)
          y_t  = r_t + γ r_{t+1} + … + γᵐ(1 − terminated) max_a q(o_{t+m}, h_{t+m−1}, a; θ⁻),  the memory that of θ⁻,
                 m = n, or fewer at the end of the episode or of the L steps                                       (2)

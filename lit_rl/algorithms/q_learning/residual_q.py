@@ -1,17 +1,20 @@
 """Residual algorithm for action values (ResidualQ).
 
 Paper    Baird 1995, "Residual algorithms: reinforcement learning with function approximation".
-         Formula sheet: 6.3b, 6.2.1a
+         Formula sheet: 6.3b, 6.2.1a, 7.3.1a
 Update   a*  = argmax_a' q(s', a'; θ)
          d   = q(s, a; θ) − r − γ(1 − terminated) q(s', a*; θ)                                     (1)
          step along  −d (∇q(s, a; θ) − η γ(1 − terminated) ∇q(s', a*; θ))                          (2)
 Data     Fresh rollouts of one step, as Q-learning.
 Differs  η = 0 is Q-learning, η = 1 the residual gradient, which descends the squared Bellman error. From a single
          successor that is biased where transitions are random: the values of the possible successors are pulled
-         together. Slow; for comparison, and where the semi-gradient diverges. (2) is summed over a round.
+         together. ``residual_loss`` takes a second, independent successor for the gradient in (2), which removes the
+         bias; who steps through an environment meets one successor of each pair, so this agent cannot have two.
+         Slow; for comparison, and where the semi-gradient diverges. (2) is summed over a round.
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -30,6 +33,14 @@ from lit_rl.policies.exploration import EpsilonGreedy, Exploration
 from lit_rl.policies.network import legal_actions
 
 
+class Successor(NamedTuple):
+    """What a step into s'' bootstraps from."""
+
+    discount: Float[Tensor, " B"]  # γ(1 − terminated) of that step
+    q: Float[Tensor, "B A"]  # q(s'', ·; θ)
+    mask: Bool[Tensor, "B A"] | None = None  # the actions that are legal in s''
+
+
 def residual_loss(
     q: Float[Tensor, "B A"],
     action: Int[Tensor, " B"],
@@ -38,15 +49,23 @@ def residual_loss(
     next_q: Float[Tensor, "B A"],
     eta: float,
     next_mask: Bool[Tensor, "B A"] | None = None,
+    second: Successor | None = None,
 ) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
     """A function whose gradient is that of (2), per sample, and d of (1).
 
-    Only its slope means something: d counts as a constant in it.
+    Only its slope means something: d counts as a constant in it. With s' in (1) and ``second``, another draw s'' from
+    p(·|s, a), in (2) the step is d (∇q(s, a) − η γ(1 − terminated'') ∇ max_a q(s'', a)). The two are independent, so
+    that for η = 1 its mean is the gradient of ½ (E d)². A single successor gives that of ½ E d², which is ½ Var d more.
+    Two draws need a model, or a simulator that can be set back.
     """
-    best = legal_values(next_q, next_mask).argmax(-1)
-    value, following = chosen(q, action), discount * chosen(next_q, best)
+    value, following = chosen(q, action), _bootstrap(Successor(discount, next_q, next_mask))
     d = (value - reward - following).detach()  # (1)
-    return d * (value - eta * following), d  # (2)
+    return d * (value - eta * (following if second is None else _bootstrap(second))), d  # (2)
+
+
+def _bootstrap(successor: Successor) -> Float[Tensor, " B"]:
+    """γ(1 − terminated) max_a q(·, a); its gradient is that of the best action's value."""
+    return successor.discount * chosen(successor.q, legal_values(successor.q, successor.mask).argmax(-1))
 
 
 class ResidualQ(ActionValueAgent):

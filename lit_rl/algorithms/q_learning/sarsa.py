@@ -1,6 +1,6 @@
 """Online SARSA and expected SARSA, with a table or a network (Sarsa).
 
-Paper    Rummery & Niranjan 1994; van Seijen et al. 2009.       Formula sheet: 6.2.1a, 6.2.1b, 6.2.1c
+Paper    Rummery & Niranjan 1994; van Seijen et al. 2009.       Formula sheet: 6.2.1a, 6.2.1b, 6.2.1c, 7.3.1a
 Update   y    = r + γ(1 − terminated) q(s', a'; θ),  a' the next action, or expected: Σ_a' π(a'|s') q(s', a'; θ)   (1)
          L(θ) = Σ ½ (q(s, a; θ) − y)²,  y held fixed                                                              (2)
 Data     Fresh rollouts of a few steps. On-policy: it learns the values of the policy that explores.

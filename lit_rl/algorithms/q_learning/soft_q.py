@@ -1,7 +1,7 @@
 """Soft Q-learning for finitely many actions (SoftQ).
 
 Paper    Haarnoja, Tang, Abbeel & Levine 2017, "Reinforcement learning with deep energy-based policies", 3.
-         Formula sheet: 15.6.1a, 15.5a, 15.2.1a, 7.1b, 7.1c, 7.6a
+         Formula sheet: 15.6.1a, 15.5a, 15.2.1a, 7.1b, 7.1c, 7.3.1a, 7.6a
 Update   V(s') = α log Σ_a' p(a'|s') exp(q(s', a'; θ⁻)/α),  p = 1, or 1/A(s') with ``prior: uniform``      (1)
          y     = r + γ(1 − terminated) V(s')                                                             (2)
          L(θ)  = mean w huber(q(s, a; θ) − y)                                                            (3)

@@ -2,7 +2,7 @@
 
 Paper    Haarnoja, Tang, Abbeel & Levine 2017, "Reinforcement learning with deep energy-based policies", 3 and
          Algorithm 1; Liu & Wang 2016 and Feng, Wang & Liu 2017 for the sampler.
-         Formula sheet: 15.6.1a, 7.1c, G2
+         Formula sheet: 15.6.1a, 7.1c, 7.3.1a, G2
 Update   V(s') = α log 1/M Σ_i exp(q(s', a_i; θ⁻)/α) / p(a_i),  a_i ~ p uniform over the box            (1)
          y     = r + γ(1 − terminated) V(s')                                                           (2)
          L(θ)  = mean w ½ (q(s, a; θ) − y)²                                                            (3)
