@@ -105,6 +105,7 @@ def test_they_see_the_same_data_at_equal_rates(kept: int, equal: bool, tmp_path:
 
     The world slips, and ε = 0, since the two draw their random actions otherwise.
     """
+    torch.manual_seed(0)
     fresh = Rollouts(1, steps_per_epoch=150, rollouts_per_batch=50)
     memory = Replay(kept, 1, 1.0, warmup=0, steps_per_epoch=150, steps_per_batch=50)
     online = QLearning("Grid-v7", fresh, QNetwork(HIDDEN), SGD, 0.9, EpsilonGreedy(0.0))
