@@ -249,6 +249,7 @@ class _Worker(IterableDataset):
         try:
             work.read()
             seed += int(work.policy.env_steps)  # a resumed run begins new episodes, not the first ones again
+            work.policy.begin_at(info.id * self.env.num_envs)
             collector = open_collector(self.env, work.policy, seed, rank * self.recipe.workers + info.id)
             while True:
                 while not self.turns[info.id].acquire(timeout=1.0):
