@@ -105,6 +105,16 @@ def test_one_update_moves_q_alone() -> None:
     assert moved(q, before) == with_gradient(q) == names
 
 
+def test_without_processes_too_the_gradient_keeps_its_precision_under_autocast(tmp_path: Path) -> None:
+    """As in worker processes, which know nothing of the trainer: bf16-mixed leaves the same weights as 32-true."""
+    plain, mixed = (
+        learn(agent(), tmp_path / precision, 1, precision=precision) for precision in ("32-true", "bf16-mixed")
+    )
+    assert mixed.updates == 20
+    for name, p in plain.named_parameters():
+        torch.testing.assert_close(dict(mixed.named_parameters())[name], p)
+
+
 @pytest.mark.medium
 def test_two_processes_send_what_they_should(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every gradient that arrives is recomputed here from its rollout at the weights, θ⁻ included, that it names."""
