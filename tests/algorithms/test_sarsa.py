@@ -95,7 +95,9 @@ def test_each_environment_has_targets_by_its_own_epsilon(expected: bool) -> None
         sarsa.policy.head.weight.zero_()
         sarsa.policy.head.weight[:, 5] = torch.tensor([0.0, 1.0, 2.0, 1.0])
     step = transitions(torch.tensor([3, 3, 3, 3]), [0] * 4, [0.0] * 4, [1.0] * 4, torch.tensor([5, 5, 5, 5]))
-    losses = [sarsa.loss(SarsaBatch(step, torch.full((4,), -1)))["td_loss"].item() for _ in range(1 if expected else 200)]
+    losses = [
+        sarsa.loss(SarsaBatch(step, torch.full((4,), -1)))["td_loss"].item() for _ in range(1 if expected else 200)
+    ]
     if expected:
         assert losses == pytest.approx([0.5 * (1 + 4 + 1 + 4)])
     else:  # of a random action, the mean square is 1.5
