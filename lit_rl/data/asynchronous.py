@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from lit_rl.batch import Rollout
+from lit_rl.batch import Rollout, to_device
 from lit_rl.bounds import refuse_below
 from lit_rl.data.arrays import tensors
 from lit_rl.data.experience import Experience, Round
@@ -173,13 +173,18 @@ class AsynchronousExperience(Experience):
 
 
 def contribute(work: Work, rollout: Rollout, worker: int) -> Contribution:
-    """What is made of a rollout; of arrays, which pass through a pipe ten times faster than tensors."""
-    gradient, scalars = work.gradient(tensors(rollout))
+    """What is made of a rollout; of arrays, which pass through a pipe ten times faster than tensors.
+
+    In the precision of the weights, in this process as in a worker's, which a training step's autocast does not reach.
+    """
+    device = work.policy.version.device
+    with torch.autocast(device.type, enabled=False):
+        gradient, scalars = work.gradient(to_device(tensors(rollout), device))
     contribution: Callable[..., Contribution] = Contribution  # its fields hold arrays here, tensors for a learner
     return contribution(
         rollout,
-        {name: tensor.numpy() for name, tensor in gradient.items()},
-        {name: tensor.numpy() for name, tensor in scalars.items()},
+        {name: tensor.cpu().numpy() for name, tensor in gradient.items()},
+        {name: tensor.cpu().numpy() for name, tensor in scalars.items()},
         version=np.array(int(work.policy.version)),
         worker=np.array(worker),
         process=np.array(os.getpid()),
@@ -249,6 +254,7 @@ class _Worker(IterableDataset):
         try:
             work.read()
             seed += int(work.policy.env_steps)  # a resumed run begins new episodes, not the first ones again
+            work.policy.begin_at(info.id * self.env.num_envs)
             collector = open_collector(self.env, work.policy, seed, rank * self.recipe.workers + info.id)
             while True:
                 while not self.turns[info.id].acquire(timeout=1.0):

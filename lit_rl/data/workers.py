@@ -113,6 +113,7 @@ class _Share(IterableDataset):
         try:
             # A resumed run begins new episodes, not the first ones again.
             seed += int(self.policy.env_steps)
+            self.policy.begin_at(info.id * self.env.num_envs)
             collector = open_collector(self.env, self.policy, seed, first_rank + info.id)
             while True:
                 yield collector.collect(steps, self.opening if opens else None)

@@ -30,6 +30,10 @@ class ActionValuePolicy(NetworkPolicy):
         super().refresh()
         self.level = self.exploration.schedule(int(self.env_steps))
 
+    def begin_at(self, environment: int) -> None:
+        """See :meth:`Policy.begin_at`; what explores by environment begins there."""
+        self.exploration = self.exploration.beginning_at(environment)
+
     def values(self, outputs: Any) -> Any:
         """Outputs of the head [N, P] (arrays or tensors) → values of the actions [N, A]."""
         return outputs

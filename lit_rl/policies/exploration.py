@@ -7,7 +7,7 @@ backup know who acted. Formula sheet: 6.2.1b, 6.2.1c, 7.5.3a.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -39,6 +39,10 @@ class Exploration(ABC):
     @abstractmethod
     def of_tensor(self, q: Tensor, mask: Tensor | None, level: float) -> Tensor:
         """The same on tensors [..., A], for targets."""
+
+    def beginning_at(self, environment: int) -> "Exploration":
+        """The recipe where row 0 is this environment: another one only where environments explore differently."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ class EpsilonSpread(Exploration):
     The level is the share of the way that is left: ε = end + (1 − end) · level.
 
     Args:
-        ends: of the first environment, the second …, and again from the start; of the environments of one process.
+        ends: of the first environment, the second …, and again from the start; whichever worker of the rank steps it.
         steps: env steps until they are reached.
     """
 
@@ -114,6 +118,11 @@ class EpsilonSpread(Exploration):
     def schedule(self) -> Schedule:
         """The share of the way that is left."""
         return Linear(1.0, 0.0, self.steps)
+
+    def beginning_at(self, environment: int) -> "EpsilonSpread":
+        """The ends from this environment's on."""
+        first = environment % len(self.ends)
+        return replace(self, ends=(*self.ends[first:], *self.ends[:first]))
 
     def epsilons(self, rows: int, level: float) -> Array:
         """ε [N, 1] of so many environments."""

@@ -51,6 +51,9 @@ class Policy(nn.Module, ABC):
         if updates:
             _raise(self.version, updates)
 
+    def begin_at(self, environment: int) -> None:
+        """Told once to a worker's copy: which of the environments of its rank is the first that it acts in."""
+
     def refresh(self) -> None:
         """Called before each round of collecting: re-read schedules and rebuild views of the weights."""
 

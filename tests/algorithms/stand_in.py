@@ -75,12 +75,12 @@ def with_gradient(agent: Agent) -> set[str]:
     return {name for name, p in agent.named_parameters() if p.grad is not None and bool(p.grad.any())}
 
 
-def learn(agent: Agent, folder: Any, epochs: int, seed: int = 1) -> Agent:
+def learn(agent: Agent, folder: Any, epochs: int, seed: int = 1, precision: Any = "32-true") -> Agent:
     """Train quietly for some epochs."""
     seed_everything(seed, verbose=False)
     quiet = {"enable_progress_bar": False, "enable_checkpointing": False, "logger": False, "limit_val_batches": 0}
     with without_checks():
-        lit_rl.Trainer(str(folder), epochs, **quiet).fit(agent)
+        lit_rl.Trainer(str(folder), epochs, precision=precision, **quiet).fit(agent)
     return agent
 
 

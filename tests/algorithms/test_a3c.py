@@ -207,6 +207,16 @@ def test_without_processes_it_is_the_plain_actor_critic(reread: bool, tmp_path: 
             torch.testing.assert_close(moved_by, -0.1 * gradient[name], atol=2e-6, rtol=1e-3)
 
 
+def test_without_processes_too_the_gradient_keeps_its_precision_under_autocast(tmp_path: Path) -> None:
+    """As in worker processes, which know nothing of the trainer: bf16-mixed leaves the same weights as 32-true."""
+    plain, mixed = (
+        learn(agent(), tmp_path / precision, 1, precision=precision) for precision in ("32-true", "bf16-mixed")
+    )
+    assert mixed.updates == 20
+    for name, p in plain.named_parameters():
+        torch.testing.assert_close(dict(mixed.named_parameters())[name], p)
+
+
 def test_refusals() -> None:
     for data, text in (({"workers": -1}, "Asynchronous.workers is -1"), ({"steps": 0}, "Asynchronous.steps is 0")):
         with pytest.raises(ValueError, match=text):

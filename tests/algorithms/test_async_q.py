@@ -23,6 +23,7 @@ from lit_rl import (
     TargetUpdate,
 )
 from lit_rl.algorithms.q_learning.async_q import rollout_loss, squared_error
+from lit_rl.batch import Rollout
 from lit_rl.data.asynchronous import Contribution
 from lit_rl.data.collector import as_tensors
 from lit_rl.data.source import open_collector
@@ -104,6 +105,16 @@ def test_one_update_moves_q_alone() -> None:
     assert moved(q, before) == with_gradient(q) == names
 
 
+def test_without_processes_too_the_gradient_keeps_its_precision_under_autocast(tmp_path: Path) -> None:
+    """As in worker processes, which know nothing of the trainer: bf16-mixed leaves the same weights as 32-true."""
+    plain, mixed = (
+        learn(agent(), tmp_path / precision, 1, precision=precision) for precision in ("32-true", "bf16-mixed")
+    )
+    assert mixed.updates == 20
+    for name, p in plain.named_parameters():
+        torch.testing.assert_close(dict(mixed.named_parameters())[name], p)
+
+
 @pytest.mark.medium
 def test_two_processes_send_what_they_should(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every gradient that arrives is recomputed here from its rollout at the weights, θ⁻ included, that it names."""
@@ -143,6 +154,31 @@ def test_each_environment_has_its_own_epsilon() -> None:
     np.testing.assert_allclose(spread.probabilities(values, None, level), expected)
     np.testing.assert_allclose(spread.of_tensor(torch.from_numpy(values), None, level), expected)
     np.testing.assert_allclose(spread.epsilons(2, spread.schedule(1_000))[:, 0], [0.5, 0.1])
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("kind", [Rollouts, Asynchronous])
+def test_each_environment_keeps_its_epsilon_whoever_steps_it(kind: Any, workers: int) -> None:
+    """ε = 1, 0, 0.4 and 1 in four environments: an action of two then has ½, 1, 0.8 or 0.2, and ½."""
+    spread = EpsilonSpread((1.0, 0.0, 0.4), steps=1)
+    q = agent(kind(steps=5, workers=workers), 4, exploration=spread)
+    q.policy.count(env_steps=1)
+    experience = q.data.open(q.env, q.policy, q.gamma, seed=0)
+    if kind is Asynchronous:
+        experience.work = q.work()
+    shares: dict[int, Rollout] = {}
+    try:
+        while len(shares) < (max(1, workers) if kind is Asynchronous else 1):
+            data = experience.next_round().data
+            shares |= {int(data.worker): data.rollout} if kind is Asynchronous else {0: data}
+    finally:
+        experience.close()
+    probability = torch.cat([shares[worker].log_prob.exp() for worker in sorted(shares)], 1).numpy()
+    expected = [{0.5}, {1.0}, {0.8, 0.2}, {0.5}]
+    for column, possible in zip(probability.T, expected, strict=True):
+        assert {round(float(value), 6) for value in column} <= possible
+    learner = q.policy.probabilities(torch.tensor([[1.0, 0.0]] * 4), None)[:, 0]
+    np.testing.assert_allclose(learner, [0.5, 1.0, 0.8, 0.5])
 
 
 def test_what_makes_no_sense_is_refused() -> None:
