@@ -92,7 +92,8 @@ class Optimizer:
         lr: learning rate, or a schedule of it over env steps.
         name: ``adam`` (fused), ``rmsprop`` or ``sgd``.
         eps: added to the denominator (adam, rmsprop).
-        max_grad_norm: gradients are scaled down to this norm; None leaves them alone.
+        max_grad_norm: gradients are scaled down to this norm, that of all parameters together: one factor for actor
+            and critic, and for every parameter group; None leaves them alone.
         weight_decay: L2 penalty.
         compile: run the loss through ``torch.compile``.
     """

@@ -37,6 +37,7 @@ class Trainer(LightningTrainer):
         plugins: beside the checkpoints'.
         num_sanity_val_steps: validation batches before training.
         enable_model_summary: print a table of the modules.
+        inference_mode: of torch, in validation and tests; off, since some policies follow a gradient to act.
         arguments: any other argument of :class:`lightning.pytorch.Trainer`.
     """
 
@@ -53,6 +54,7 @@ class Trainer(LightningTrainer):
         plugins: Plugin | list[Plugin] | None = None,
         num_sanity_val_steps: int = 0,
         enable_model_summary: bool = False,
+        inference_mode: bool = False,
         **arguments: Any,
     ) -> None:
         self.saving_to: Path | None = None
@@ -76,6 +78,7 @@ class Trainer(LightningTrainer):
             plugins=[AtomicCheckpointIO(), *_as_list(plugins)],
             num_sanity_val_steps=num_sanity_val_steps,
             enable_model_summary=enable_model_summary,
+            inference_mode=inference_mode,
             **arguments,
         )
         for logger in self.loggers:

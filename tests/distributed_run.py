@@ -1,7 +1,7 @@
 """One rank of distributed runs: what tests/test_distributed.py starts on two processes.
 
-    torchrun --nproc_per_node 2 -m tests.distributed_run FOLDER ppo trpo dqn sac     (2N, N, N resumed to 2N of each)
-    python -m tests.distributed_run FOLDER                                      (the trainer starts rank 1 itself)
+    torchrun --nproc_per_node 2 -m tests.distributed_run FOLDER ppo dqn     (2N, N, N resumed to 2N of each)
+    python -m tests.distributed_run FOLDER                                  (the trainer starts rank 1 itself)
 
 Each run writes ``FOLDER/<run>/rank<r>.pt``: what must be equal on all ranks, and what must differ.
 """
@@ -14,7 +14,23 @@ import torch
 from lightning.pytorch import seed_everything
 from lightning.pytorch.strategies import DDPStrategy
 
-from lit_rl import DQN, MLP, PPO, SAC, TRPO, Agent, CriticFit, Env, Replay, Rollouts, Trainer
+from lit_rl import (
+    DQN,
+    MLP,
+    PPO,
+    SAC,
+    TRPO,
+    Agent,
+    CriticFit,
+    Env,
+    FittedQ,
+    GrowingBatch,
+    QNetwork,
+    Regression,
+    Replay,
+    Rollouts,
+    Trainer,
+)
 from lit_rl.data.episodes import Episodes
 from lit_rl.data.experience import Rounds
 from lit_rl.policies.actor_critic import ActorCritic
@@ -32,6 +48,10 @@ def agent(name: str) -> Agent:
         return TRPO(cartpole, data, net, critic=CriticFit(2, 16), evaluation=EVALUATION)
     if name == "ppo":
         return PPO(cartpole, data, net, minibatch_size=16, target_kl=1e-4, evaluation=EVALUATION)
+    if name == "fitted_q":
+        linear, exact = QNetwork(MLP((), normalize=True)), Regression("least_squares")
+        growing = GrowingBatch(500, steps_per_round=64, steps_per_epoch=64, steps_per_batch=64)
+        return FittedQ(cartpole, growing, linear, iterations=3, regression=exact, evaluation=EVALUATION)
     if name == "dqn":
         return DQN(cartpole, REPLAY, MLP((16,)), target_update_every=5, evaluation=EVALUATION)
     return SAC(pendulum, REPLAY, MLP((16,)), evaluation=EVALUATION)

@@ -17,7 +17,7 @@ from tests.distributed_run import agent
 pytestmark = pytest.mark.medium
 ROOT = Path(__file__).parent.parent
 ON_POLICY = ("ppo", "trpo")
-NAMES = (*ON_POLICY, "dqn", "sac")
+NAMES = (*ON_POLICY, "dqn", "sac", "fitted_q")
 
 
 def run(*command: str) -> None:
@@ -61,6 +61,8 @@ def test_ranks_agree_on_parameters_buffers_and_counters(runs: Path, name: str) -
         assert (
             first["state"]["policy.body.normalizer.count"] == 4 * 2 * 2 * 17 * 2
         )  # T + 1 observations of each rollout
+    elif name == "fitted_q":
+        assert first["updates"] == 4 * 3 and first["state"]["policy.body.normalizer.count"] == 2 * 64 * (1 + 2 + 3 + 4)
     else:
         assert first["updates"] == (4 * 64 - 32) * 0.25  # per step of one rank, each with a batch of its own
 

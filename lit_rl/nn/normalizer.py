@@ -133,6 +133,15 @@ def all_sum(x: Tensor) -> Tensor:
     return x
 
 
+def all_rows(x: Tensor) -> Tensor:
+    """The rows of ``x`` on all ranks, equally many on each, in the order of ranks; ``x`` itself in a single process."""
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        of_rank = [torch.empty_like(x) for _ in range(dist.get_world_size())]
+        dist.all_gather(of_rank, x)
+        return torch.cat(of_rank)
+    return x
+
+
 def all_mean(x: Tensor) -> Tensor:
     """The mean of ``x`` over all ranks, in place and bit for bit the same on each; ``x`` itself in a single process."""
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:

@@ -75,6 +75,7 @@ class RecurrentNetwork(BuiltBody):
         return state[:, : self.out_features], state
 
     def _advance(self, x: Tensor, state: Tensor) -> Tensor:
+        state = state.to(self.cell.weight_hh.dtype)  # the memory of acting is in float32, whatever the weights are in
         if isinstance(self.cell, nn.GRUCell):
             return self.cell(x, state)
         hidden, memory = state.chunk(2, -1)

@@ -68,7 +68,8 @@ class DeterministicPolicy(NetworkPolicy):
 
     def unscale(self, action: Tensor) -> Tensor:
         """The inverse of :meth:`scale`."""
-        return (action.reshape(len(action), -1) - self.centre) / self.half_width
+        action = action.reshape(len(action), -1).to(self.centre.dtype)  # a Box may be of float64
+        return (action - self.centre) / self.half_width
 
     def greedy(self, obs: Observation) -> Tensor:
         """See :meth:`NetworkPolicy.greedy`."""

@@ -1,5 +1,6 @@
 """Fitted Q-iteration: Q* of what was seen, in both shapes; targets frozen; everything stored is learnt from."""
 
+import socket
 from itertools import pairwise
 from pathlib import Path
 
@@ -171,6 +172,48 @@ def test_pairs_give_every_action_its_value(space: str) -> None:
     torch.testing.assert_close(
         chosen_value(*FittedQ("CartPole-v1").q, torch.zeros(2, 4), torch.tensor([0, 1])).shape, torch.Size([2])
     )
+
+
+def rows_of_rank(rank: int) -> Transition:
+    """Nine steps with a mask; the ranks see other states."""
+    rng = torch.Generator().manual_seed(rank)
+    place, following = torch.randint(500, (2, 9), generator=rng)
+    mask = torch.rand(2, 9, 6, generator=rng) < 0.8
+    obs, next_obs = ({"observation": x, "action_mask": m} for x, m in zip((place, following), mask, strict=True))
+    return transitions(obs, [0, 1, 2] * 3, torch.randn(9, generator=rng), [0.9] * 9, next_obs)._replace(weight=None)
+
+
+def fitted_to(data: Transition) -> torch.Tensor:
+    """The table after three exact regressions."""
+    agent = detached(FittedQ("Taxi-v4", net=QNetwork(Table()), iterations=3, regression=EXACT))
+    for minibatch in agent.minibatches(data):
+        agent.update(minibatch)
+    return agent.policy.head.weight.detach()
+
+
+def solve_on_rank(rank: int, port: int, folder: Path) -> None:
+    torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    torch.save(fitted_to(rows_of_rank(rank)), folder / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.medium
+def test_two_processes_solve_for_the_rows_of_both(tmp_path: Path) -> None:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    torch.multiprocessing.start_processes(solve_on_rank, (port, tmp_path), nprocs=2, start_method="fork")
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    assert torch.equal(first, second)
+    both = [rows_of_rank(rank) for rank in range(2)]
+    obs, next_obs = (
+        {key: torch.cat([getattr(part, name)[key] for part in both]) for key in both[0].obs}
+        for name in ("obs", "next_obs")
+    )
+    action, reward, discount = (
+        torch.cat([getattr(part, name) for part in both]) for name in ("action", "reward", "discount")
+    )
+    torch.testing.assert_close(first, fitted_to(transitions(obs, action, reward, discount, next_obs)))
 
 
 @pytest.mark.medium

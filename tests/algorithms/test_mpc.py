@@ -8,7 +8,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import lit_rl
-from lit_rl import CEM, MPC, Collocation, ControlTask, Env, QuadraticCost
+from lit_rl import CEM, MPC, Collocation, ControlTask, Env, GradientShooting, QuadraticCost
 from lit_rl.algorithms.control.control_agent import look_back
 from lit_rl.batch import Rollout
 from lit_rl.callbacks import PlanPictures
@@ -23,6 +23,7 @@ from lit_rl.planning.regulator import CostToGo, regulate
 from lit_rl.planning.systems.double_integrator import DoubleIntegrator
 from lit_rl.planning.systems.pendulum import Pendulum
 from lit_rl.planning.trajectory import ControlProblem, rollout
+from tests.tiny import trainer
 
 INTEGRATOR = "lit_rl.envs.double_integrator:lit_rl/DoubleIntegrator-v0"
 SMALL = CEM(iterations=1, samples=10, elites=3)
@@ -175,3 +176,11 @@ def test_pictures_arrive_in_tensorboard(tmp_path: Path):
     assert events.Scalars("train/model_error")[-1].value < 1e-5
     again = lit_rl.load(tmp_path / "checkpoints" / "last.ckpt")
     assert isinstance(again, MPC) and again.env_steps == 20
+
+
+def test_a_search_by_gradients_is_validated(tmp_path: Path):
+    """Lightning's inference mode would keep no graph to follow."""
+    planner, evaluation = GradientShooting(starts=2, steps=2), Episodes(1, max_steps=3)
+    agent = MPC("Pendulum-v1", planner=planner, task=ControlTask(5), evaluation=evaluation)
+    (found,) = trainer(tmp_path, limit_val_batches=1).validate(agent, verbose=False)
+    assert found["val/return"] < 0

@@ -93,6 +93,12 @@ def test_a_terminal_step_does_not_bootstrap() -> None:
     assert transitions(data.obs, data.action, data.reward, 0 * data.reward, data.next_obs).discount.sum() == 0
 
 
+def test_actions_of_a_box_of_float64_serve_too() -> None:
+    naf, data = agent("Pendulum-v1"), batch()
+    twice = data._replace(action=data.action.double())
+    assert torch.equal(naf.loss(twice)["td_loss"], naf.loss(data)["td_loss"])
+
+
 @pytest.mark.medium
 def test_a_linear_quadratic_step_is_recovered(tmp_path: Path) -> None:
     """The true q is in the family: μ, P and V are found."""

@@ -18,7 +18,7 @@ from lit_rl.data.source import open_collector
 from lit_rl.optimizer import Optimizer
 from lit_rl.policies.actor_critic import ActorCritic
 from tests.algorithms.stand_in import detached, learn, moved, parameters
-from tests.tiny import ENVS
+from tests.tiny import ENVS, tiny, trainer
 
 
 def test_surrogate_by_hand() -> None:
@@ -176,3 +176,11 @@ def test_truncation_bootstraps(tmp_path: Path) -> None:
     learn(ppo, tmp_path, 1)
     assert ppo.networks.value(torch.tensor([0])).item() == pytest.approx(10, abs=0.5)
     assert math.isfinite(ppo.metrics.latest["value_loss"])
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_a_memory_learns_in_double_precision(cell, tmp_path):
+    """The memory of acting is in float32, the cell is not."""
+    ppo = tiny("PPO", net=ActorCritic(Recurrent(MLP((8,)), 8, cell)))
+    trainer(tmp_path, precision="64-true").fit(ppo)
+    assert ppo.updates > 0 and ppo.policy.body.cell.weight_hh.dtype == torch.float64

@@ -22,6 +22,7 @@ from lit_rl import (
 from lit_rl.algorithms.q_learning.qt_opt import clipped_target
 from lit_rl.optimizer import Optimizer
 from tests.algorithms.stand_in import detached, learn, moved, parameters, transitions, with_gradient
+from tests.tiny import tiny, trainer
 
 SEARCHES = [SamplingMaximizer(256), CEMMaximizer(4), GradientMaximizer(), CMAESMaximizer()]
 names = pytest.mark.parametrize("maximizer", SEARCHES, ids=lambda recipe: type(recipe).__name__)
@@ -124,6 +125,14 @@ def test_the_loss_is_the_weighted_mean_of_squares() -> None:
     torch.manual_seed(3)
     expected = (data.weight * 0.5 * error**2).mean().item()
     assert qt.loss(data)["td_loss"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_search_by_gradients_is_validated_and_tested(tmp_path: Path) -> None:
+    """Lightning's inference mode would keep no graph to follow."""
+    quiet, qt = trainer(tmp_path, limit_val_batches=1), tiny("QTOpt", maximizer=GradientMaximizer(2, 2))
+    quiet.fit(qt)
+    (validated,), (tested,) = quiet.validate(qt, verbose=False), quiet.test(qt, verbose=False)
+    assert validated["val/return"] == tested["test/return"] < 0 and "val/overestimation" in validated
 
 
 @pytest.mark.medium

@@ -15,6 +15,7 @@ from lit_rl.data.priority import Prioritized
 from lit_rl.data.sequences import Sequence
 from lit_rl.optimizer import Optimizer
 from tests.algorithms.stand_in import detached, learn, moved, parameters, with_gradient
+from tests.tiny import tiny, trainer
 
 H, L, B = 3, 4, 6
 cells = pytest.mark.parametrize("cell", ["gru", "lstm"])
@@ -213,3 +214,11 @@ def test_other_agents_refuse_a_memory() -> None:
         agent(huber_delta=0.0)
     with pytest.raises(ValueError, match=r"RecurrentDQN\.n_step is 0"):
         agent(n_step=0)
+
+
+@cells
+def test_it_learns_and_is_validated_in_double_precision(cell: str, tmp_path: Path) -> None:
+    """The memory of acting is in float32, the cell is not."""
+    dqn = tiny("RecurrentDQN", net=QNetwork(Recurrent(MLP((8,)), 8, cell)))
+    trainer(tmp_path, precision="64-true", limit_val_batches=1).fit(dqn)
+    assert dqn.updates > 0 and dqn.policy.body.cell.weight_hh.dtype == torch.float64

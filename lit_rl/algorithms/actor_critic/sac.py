@@ -10,7 +10,8 @@ Update   y     = r + γ(1 − terminated) [min_j q_j(s', a'; θ⁻) − α log �
          θ⁻   ← (1 − τ) θ⁻ + τ θ                                                               (5)
 Data     Replay: act by sampling π, store, sample uniformly; uniformly random actions at first.
 Differs  All three losses descend in one backward and one optimiser step: they reach disjoint parameters.
-         val/overestimation also holds the entropy still to come, of which a greedy episode earns nothing.
+         n-step rewards leave out the entropy of the steps between. val/overestimation also holds the entropy still to
+         come, of which a greedy episode earns nothing.
 """
 
 import math

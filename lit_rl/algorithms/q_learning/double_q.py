@@ -8,6 +8,8 @@ Update   a coin says which of A and B learns; with X that one and Z the other:
 Data     Replay, or with a capacity and batch of one step the online algorithm; act on q_A + q_B.
 Differs  Networks as well as tables (``net.body`` Table). Only the slow copies of both enter (1)-(2); a
          ``target`` that copies at every update removes them. Squared errors, as for tables: a large ``huber_delta``.
+         Only X has a gradient in an update: under DDP unused parameters must be looked for (``trainer.strategy:
+         ddp_find_unused_parameters_true``).
 """
 
 from typing import Any

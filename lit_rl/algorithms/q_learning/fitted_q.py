@@ -7,7 +7,8 @@ Update   after every N environment steps, K times on all transitions D so far:
          θ   ← argmin Σ_i ½ (q(s_i, a_i; θ) − y_i)²: exactly, or by S steps of minibatches             (2)
 Data     GrowingBatch: act ε-greedily in q for N steps, then all of D.
 Differs  q is a network, from which each regression goes on, instead of trees that are grown anew; of two shapes, s → A
-         values or (s, a) → one (``net.inputs``). Riedmiller's is the second, with Rprop on the whole of D.
+         values or (s, a) → one (``net.inputs``). Riedmiller's is the second, with Rprop on the whole of D. Of several
+         processes each solves (2) exactly for the rows of all, which it holds meanwhile; by steps each has its own D.
 """
 
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from lit_rl.data.episodes import Episodes
 from lit_rl.data.growing import GrowingBatch
 from lit_rl.envs.recipe import Env
 from lit_rl.functional.action_values import q_target
+from lit_rl.nn.normalizer import all_mean, all_rows
 from lit_rl.nn.pairs import PairBody, PairHead, chosen_value
 from lit_rl.nn.q_network import QNetwork
 from lit_rl.nn.regression import Regression, least_squares_
@@ -87,12 +89,14 @@ class FittedQ(ActionValueAgent):
     def minibatches(self, data: Transition) -> Iterator[Fitted]:
         """K regressions on D; the targets of each by the network that the one before has left."""
         self.policy.body.update_statistics(data.obs)
+        exact = self.regression.method == "least_squares"
+        if exact:
+            data = map_tensors(all_rows, data)
         rows = len(data.reward)
         for _ in range(self.iterations):
             everything = Fitted(data.obs, data.action, self.targets(data))
             size = self.regression.batch_size or rows
-            if self.regression.method == "least_squares" or size >= rows:
-                exact = self.regression.method == "least_squares"
+            if exact or size >= rows:
                 yield from [everything] * (1 if exact else self.regression.steps)
                 continue
             order = torch.empty(0, dtype=torch.int64)
@@ -120,6 +124,8 @@ class FittedQ(ActionValueAgent):
         with torch.no_grad():
             before = self.loss(minibatch)
             self.solve(minibatch)
+            for parameter in self.policy.head.parameters():
+                all_mean(parameter.data)  # processors may differ in the last bits
             after = self.loss(minibatch)
         self.policy.count(updates=1)
         self.record(**before, residual=after["td_loss"])

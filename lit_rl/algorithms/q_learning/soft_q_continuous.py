@@ -17,7 +17,8 @@ Differs  The Stein direction is taken before the squashing, where the density ha
          would fail. f is added to the noise and begins near 0, so that the first actions are spread over the box and
          every mode has some. h is the median of the squared distances over log M, without gradient; particles i and j
          are two sets, so that none of them attracts itself. Both losses descend in one backward: they reach disjoint
-         parameters. Entropy is that of actions in the environment's units.
+         parameters. Entropy is that of actions in the environment's units; n-step rewards leave out the entropy of
+         the steps between.
 """
 
 import math
