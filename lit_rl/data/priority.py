@@ -54,6 +54,7 @@ class SumTree:
         self.before = torch.zeros(blocks * WIDTH).numpy()  # sums of ``sums`` before each in its block
         self.top = np.zeros(blocks)
         self._running = np.zeros(blocks + 1)  # sums of ``top`` before each place, and the total
+        self._ends = self._running[1:-1]  # of all blocks but the last
         self._stale = False
         # the same numbers in other shapes
         self._leaves_of = self.leaves.reshape(-1, WIDTH)
@@ -91,11 +92,11 @@ class SumTree:
     def find(self, mass: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.floating]:
         """Leaves [B] under which the sums ``mass`` [B] in [0, total) fall, their numbers, and the least: never 0."""
         running = self.running
-        block = running[1:-1].searchsorted(mass, side="right")
+        block = self._ends.searchsorted(mass, side="right")
         mass = (mass - running.take(block)).astype(np.float32)
-        before = self._before_of.take(block, 0)
+        before = self._before_of.take(block, 0).reshape(-1)
         row = block * WIDTH
-        row += _last_child(before > mass.repeat(WIDTH).reshape(before.shape))  # repeated: cheaper than broadcast
+        row += _last_child(before > mass.repeat(WIDTH))  # repeated: cheaper than broadcast
         mass -= self.before.take(row)
         leaves = self._leaves_of.take(row, 0)
         first = leaves[:, 0]
@@ -123,7 +124,7 @@ class SumTree:
 
 
 def _last_child(beyond: np.ndarray) -> np.ndarray:
-    """The last child [B] before those ``beyond`` [B, 16], which are all that follow it: looked up by their bits."""
+    """The last child [B] before those ``beyond`` [B, 16], flat or not, which are all that follow it: by their bits."""
     return _LAST_CHILD.take(np.packbits(beyond).view(np.uint16))
 
 
