@@ -1,5 +1,7 @@
 """What a loss needs around it when no trainer is there."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -82,6 +84,16 @@ def learn(agent: Agent, folder: Any, epochs: int, seed: int = 1, precision: Any 
     with without_checks():
         lit_rl.Trainer(str(folder), epochs, precision=precision, **quiet).fit(agent)
     return agent
+
+
+def precision_survives_autocast(agent: Callable[[], Agent], folder: Path) -> None:
+    """An epoch of 20 updates under bf16-mixed leaves the same weights as under 32-true."""
+    plain, mixed = (
+        learn(agent(), folder / precision, 1, precision=precision) for precision in ("32-true", "bf16-mixed")
+    )
+    assert mixed.updates == 20
+    for name, p in plain.named_parameters():
+        torch.testing.assert_close(dict(mixed.named_parameters())[name], p)
 
 
 class Chain(gymnasium.Env):

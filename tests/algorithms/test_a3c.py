@@ -19,7 +19,7 @@ from lit_rl.data.source import open_collector
 from lit_rl.functional.returns import n_step_returns
 from lit_rl.optimizer import Optimizer
 from lit_rl.policies.actor_critic import ActorCritic
-from tests.algorithms.stand_in import detached, learn
+from tests.algorithms.stand_in import detached, learn, precision_survives_autocast
 from tests.oracles.trajectories import problem
 
 SGD = Optimizer(lr=0.1, name="sgd")
@@ -209,12 +209,7 @@ def test_without_processes_it_is_the_plain_actor_critic(reread: bool, tmp_path: 
 
 def test_without_processes_too_the_gradient_keeps_its_precision_under_autocast(tmp_path: Path) -> None:
     """As in worker processes, which know nothing of the trainer: bf16-mixed leaves the same weights as 32-true."""
-    plain, mixed = (
-        learn(agent(), tmp_path / precision, 1, precision=precision) for precision in ("32-true", "bf16-mixed")
-    )
-    assert mixed.updates == 20
-    for name, p in plain.named_parameters():
-        torch.testing.assert_close(dict(mixed.named_parameters())[name], p)
+    precision_survives_autocast(agent, tmp_path)
 
 
 def test_refusals() -> None:

@@ -28,7 +28,7 @@ from lit_rl.data.asynchronous import Contribution
 from lit_rl.data.collector import as_tensors
 from lit_rl.data.source import open_collector
 from lit_rl.optimizer import Optimizer
-from tests.algorithms.stand_in import detached, learn, moved, parameters, with_gradient
+from tests.algorithms.stand_in import detached, learn, moved, parameters, precision_survives_autocast, with_gradient
 
 SGD = Optimizer(lr=0.05, name="sgd")
 NET = QNetwork(MLP((8,)))
@@ -107,12 +107,7 @@ def test_one_update_moves_q_alone() -> None:
 
 def test_without_processes_too_the_gradient_keeps_its_precision_under_autocast(tmp_path: Path) -> None:
     """As in worker processes, which know nothing of the trainer: bf16-mixed leaves the same weights as 32-true."""
-    plain, mixed = (
-        learn(agent(), tmp_path / precision, 1, precision=precision) for precision in ("32-true", "bf16-mixed")
-    )
-    assert mixed.updates == 20
-    for name, p in plain.named_parameters():
-        torch.testing.assert_close(dict(mixed.named_parameters())[name], p)
+    precision_survives_autocast(agent, tmp_path)
 
 
 @pytest.mark.medium
