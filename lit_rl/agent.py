@@ -175,7 +175,7 @@ class Agent(LightningModule, ABC):
 
     def _write_metrics(self) -> None:
         extra = {"lr": self.learning_rate(self.env_steps), **self.schedules(), **self.experience.statistics()}
-        values = self.metrics.flush(self.env_steps, self.updates, extra, self.trainer.strategy)
+        values = self.metrics.flush(self.env_steps, self.updates, extra)
         scalars = {f"train/{name}": value for name, value in values.items()}
         for logger in self.trainer.loggers:
             logger.log_metrics(scalars, step=self.env_steps)

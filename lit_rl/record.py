@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lit_rl.collective import all_values
+
 HELD = 64  # updates whose values are kept as they came
 
 
@@ -45,11 +47,11 @@ class Record:
             self._condense(name)
         return {name: torch.cat([part.cpu() for part in means]) for name, means in self._means.items()}
 
-    def flush(self, env_steps: int, updates: int, extra: dict[str, float], strategy: Any) -> dict[str, float]:
+    def flush(self, env_steps: int, updates: int, extra: dict[str, float]) -> dict[str, float]:
         """Means since the last call, ``extra`` and the speed, averaged over the ranks that have them."""
         values = {name: float(means.mean()) for name, means in self._all_means().items()} | extra
         self._means.clear()
-        values = _average_over_ranks(values, strategy)
+        values = _average_over_ranks(values)
         now, (then, steps_then, updates_then) = time.perf_counter(), self._clock
         elapsed = max(now - then, 1e-9)
         values["steps_per_second"] = (env_steps - steps_then) / elapsed
@@ -83,12 +85,11 @@ def _each_mean(pending: list[Tensor | float]) -> Tensor:
     return torch.stack([value.float().mean() for value in tensors])
 
 
-def _average_over_ranks(values: dict[str, float], strategy: Any) -> dict[str, float]:
+def _average_over_ranks(values: dict[str, float]) -> dict[str, float]:
     """Ranks may lack a scalar, such as a return before their first episode has ended."""
-    if getattr(strategy, "world_size", 1) == 1:
+    everyone = all_values(values)
+    if len(everyone) == 1:
         return values
-    everyone: list[Any] = [None] * strategy.world_size
-    torch.distributed.all_gather_object(everyone, values)
     names = dict.fromkeys(name for rank in everyone for name in rank)
     means = {}
     for name in names:

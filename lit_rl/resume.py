@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_rl import __version__
 from lit_rl.checkpoint import REPLAY, CheckpointError, way_out
+from lit_rl.collective import all_values
 from lit_rl.hyperparameters import class_path, to_plain
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def save_state(agent: "Agent", checkpoint: dict[str, Any]) -> None:
         "data": agent.experience.snapshot() if agent.has_experience else None,
         "record": agent.metrics.snapshot(),
     }
-    ranks = _gather(mine, trainer.world_size)  # first: here a rank waits until the others have finished earlier saves
+    ranks = all_values(mine)  # first: here a rank waits until the others have finished earlier saves
     folder = _save_replay(agent) if agent.has_experience else None
     checkpoint["lit_rl"] = {
         "format": FORMAT,
@@ -133,14 +134,6 @@ def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
     elif (state["cuda"] is not None) != (device.type == "cuda"):
         kinds = ("CPU", "CUDA") if device.type == "cuda" else ("CUDA", "CPU")
         rank_zero_warn(f"the checkpoint is of a learner on {kinds[0]}, this one is on {kinds[1]}: not bit for bit")
-
-
-def _gather(mine: dict[str, Any], world_size: int) -> list[dict[str, Any]]:
-    if world_size == 1:
-        return [mine]
-    everyone: list[Any] = [None] * world_size
-    torch.distributed.all_gather_object(everyone, mine)
-    return everyone
 
 
 def _save_replay(agent: "Agent") -> str | None:

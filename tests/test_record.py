@@ -8,7 +8,7 @@ from lit_rl.record import HELD, Record
 
 def flushed(record: Record) -> dict[str, float]:
     speeds = {"steps_per_second", "updates_per_second", "updates"}
-    return {name: value for name, value in record.flush(0, 0, {}, None).items() if name not in speeds}
+    return {name: value for name, value in record.flush(0, 0, {}).items() if name not in speeds}
 
 
 def test_means_are_over_updates_and_over_what_each_gave() -> None:

@@ -9,6 +9,7 @@ import torch
 
 from lit_rl.batch import Rollout, Trajectories, map_tensors
 from lit_rl.bounds import refuse_below
+from lit_rl.collective import all_values
 from lit_rl.data.arrays import take, tensors
 from lit_rl.data.experience import Experience, Round
 from lit_rl.data.source import Source
@@ -133,8 +134,4 @@ def _flatten(tree: Any, steps: int) -> Any:
 
 def _most_of_all_ranks(env_steps: int) -> int:
     """Ranks learn together and wait for the longest round: all of them count that one, and end an epoch together."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return env_steps
-    everyone: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(everyone, env_steps)
-    return max(everyone)
+    return max(all_values(env_steps))

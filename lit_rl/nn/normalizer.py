@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+
+from lit_rl.collective import all_sum
 
 EPSILON = 1e-8
 LIMIT = 10.0
@@ -124,27 +125,3 @@ class ReturnNormalizer(nn.Module):
             history.append(self.returns.clone())
             self.returns.mul_(alive)
         self.statistics.update(torch.stack(history).reshape(-1, 1))
-
-
-def all_sum(x: Tensor) -> Tensor:
-    """The sum of ``x`` over all ranks, in place; ``x`` itself in a single process."""
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        dist.all_reduce(x)
-    return x
-
-
-def all_rows(x: Tensor) -> Tensor:
-    """The rows of ``x`` on all ranks, equally many on each, in the order of ranks; ``x`` itself in a single process."""
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        of_rank = [torch.empty_like(x) for _ in range(dist.get_world_size())]
-        dist.all_gather(of_rank, x)
-        return torch.cat(of_rank)
-    return x
-
-
-def all_mean(x: Tensor) -> Tensor:
-    """The mean of ``x`` over all ranks, in place and bit for bit the same on each; ``x`` itself in a single process."""
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        dist.all_reduce(x)
-        x /= dist.get_world_size()
-    return x

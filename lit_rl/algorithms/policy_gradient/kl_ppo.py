@@ -33,10 +33,10 @@ from lit_rl.algorithms.policy_gradient.minibatches import (
     standardized,
 )
 from lit_rl.batch import Observation, Rollout, map_tensors
+from lit_rl.collective import all_mean
 from lit_rl.data.episodes import Episodes
 from lit_rl.data.rollouts import Rollouts
 from lit_rl.envs.recipe import Env
-from lit_rl.nn.normalizer import all_mean
 from lit_rl.optimizer import Optimizer
 from lit_rl.policies.actor_critic import STOCHASTIC_SPACES, ActorCritic, StochasticPolicy
 

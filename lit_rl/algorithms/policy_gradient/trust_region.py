@@ -14,9 +14,9 @@ from torch import Tensor
 
 from lit_rl.algorithms.policy_gradient.minibatches import Minibatch, standardized
 from lit_rl.batch import Observation, map_tensors
+from lit_rl.collective import all_mean
 from lit_rl.functional.improvement import surrogate_gain
 from lit_rl.functional.natural_gradient import Product, conjugate_gradient, flatten, gauss_newton_product
-from lit_rl.nn.normalizer import all_mean
 from lit_rl.policies.actor_critic import ActorCritic, ActorCriticNetworks, StochasticPolicy
 
 

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from lit_rl.algorithms.q_learning.action_value_agent import ActionValueAgent
 from lit_rl.batch import Observation, Transition, map_tensors
+from lit_rl.collective import all_mean, all_rows
 from lit_rl.data.episodes import Episodes
 from lit_rl.data.growing import GrowingBatch
 from lit_rl.envs.recipe import Env
 from lit_rl.functional.action_values import q_target
-from lit_rl.nn.normalizer import all_mean, all_rows
 from lit_rl.nn.pairs import PairBody, PairHead, chosen_value
 from lit_rl.nn.q_network import QNetwork
 from lit_rl.nn.regression import Regression, least_squares_
