@@ -102,7 +102,9 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "last.ckpt")["lit_rl"]["env_steps"] == BATCHES * STEPS
 
 
-def test_one_signal_to_one_of_two_processes_stops_both(tmp_path: Path) -> None:
+def test_one_signal_to_one_of_two_processes_stops_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # a torch with CUDA refuses a fork of a fork once another test has asked for GPUs; both processes run on the CPU
+    monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: False)
     agent = FakeAgent()
 
     def batch(number: int) -> None:
