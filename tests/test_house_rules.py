@@ -19,7 +19,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # No import runs upward. Rooms on the same floor may know each other; what is not named here has no floor yet.
 FLOORS = {
-    0: "functional nn planning envs batch checkpoint schedules metrics listing optimizer record hyperparameters bounds collective",
+    0: "functional nn planning envs batch checkpoint schedules metrics listing optimizer record hyperparameters bounds"
+    " collective",
     1: "policies",
     2: "data",
     3: "agent descent examine loading loggers resume safeguards",
