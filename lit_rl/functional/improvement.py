@@ -15,7 +15,8 @@ def discounted_occupancy(
 ) -> Float[Tensor, " S"]:
     """d(s) = Σ_t γᵗ p(s_t = s) = (I − γ P_πᵀ)⁻¹ p_0, which sums to 1/(1 − γ). Formula sheet: 3.3.1a, 8.0.1a."""
     step = torch.einsum("sa,sat->st", policy, transition)
-    return torch.linalg.solve(torch.eye(len(initial), dtype=step.dtype) - gamma * step.T, initial)
+    identity = torch.eye(len(initial), dtype=step.dtype, device=step.device)
+    return torch.linalg.solve(identity - gamma * step.T, initial)
 
 
 def expected_advantage(
@@ -72,7 +73,7 @@ def finite_horizon_bound(
         advantage: A_t of the old policy, t from 0.
         gamma: discount per step.
     """
-    time = torch.arange(len(advantage), dtype=advantage.dtype)
+    time = torch.arange(len(advantage), dtype=advantage.dtype, device=advantage.device)
     largest = (policy * advantage).sum(-1).abs().amax(-1)  # [T]
     return surrogate - (2.0 * tv * time * gamma**time * largest).sum()
 

@@ -115,7 +115,7 @@ class Counts(Bonus):
     def visit(self, obs: Observation, action: Tensor, next_obs: Observation) -> None:
         """See :meth:`Bonus.visit`."""
         index = self._index(obs, action, next_obs)
-        self.counts.index_put_(index, torch.ones((), dtype=self.counts.dtype), accumulate=True)
+        self.counts.index_put_(index, self.counts.new_ones(()), accumulate=True)
 
     def forward(self, obs: Observation, action: Tensor, next_obs: Observation) -> Float[Tensor, " B"]:
         """See :meth:`Bonus.forward`."""

@@ -27,7 +27,8 @@ def policy_value(model: Model, policy: Float[Tensor, "*batch S A"], gamma: float
     if isinstance(model.transition, Successors) and reward.shape[-1] > 2_000:
         return evaluate_by_sweeps(model, policy, gamma, tolerance=1e-10)
     step = policy_chain(model.transition, policy)
-    return torch.linalg.solve(torch.eye(step.shape[-1], dtype=step.dtype) - gamma * step, reward)
+    identity = torch.eye(step.shape[-1], dtype=step.dtype, device=step.device)
+    return torch.linalg.solve(identity - gamma * step, reward)
 
 
 def evaluate_by_sweeps(

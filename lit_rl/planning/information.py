@@ -85,7 +85,7 @@ def empowerment(model: Model, horizon: int = 1, tolerance: float = 1e-10) -> Cap
     if isinstance(model.transition, Successors):
         raise ValueError("empowerment needs a full table of transitions: FiniteMDP.as_dense().model()")
     states = len(model.reward)
-    step = torch.zeros(states + 1, model.reward.shape[-1], states + 1, dtype=model.reward.dtype)
+    step = model.reward.new_zeros(states + 1, model.reward.shape[-1], states + 1)
     step[:states, :, :states] = model.transition
     step[:, :, states] = (1.0 - step[..., :states].sum(-1)).clamp(min=0.0)
     channel = step[:states]

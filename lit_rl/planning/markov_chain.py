@@ -28,14 +28,15 @@ def stationary_distribution(chain: Float[Tensor, "S S"]) -> Float[Tensor, " S"]:
         )
     if len(recurrent_classes(chain)) > 1:
         raise ValueError("stationary_distribution: the chain has several recurrent classes, so it is not unique")
-    system = torch.cat([chain.mT - torch.eye(states, dtype=chain.dtype), chain.new_ones(1, states)])
+    identity = torch.eye(states, dtype=chain.dtype, device=chain.device)
+    system = torch.cat([chain.mT - identity, chain.new_ones(1, states)])
     right = torch.cat([chain.new_zeros(states), chain.new_ones(1)])
     return torch.linalg.lstsq(system, right.unsqueeze(-1)).solution.squeeze(-1).clamp(min=0)
 
 
 def reachable(chain: Float[Tensor, "S S"]) -> Bool[Tensor, "S S"]:
     """Whether s' can be reached from s in any number of steps, 0 included."""
-    reach = (chain > 0) | torch.eye(len(chain), dtype=torch.bool)
+    reach = (chain > 0) | torch.eye(len(chain), dtype=torch.bool, device=chain.device)
     while True:
         further = (reach.double() @ reach.double()) > 0  # paths of twice the length
         if torch.equal(further, reach):

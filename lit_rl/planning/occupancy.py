@@ -42,14 +42,15 @@ def expected_visits(model: Model, policy: Float[Tensor, "S A"], gamma: float = 1
     if isinstance(model.transition, Successors) and len(model.reward) > 5_000:
         raise ValueError("expected_visits solves a dense system: more than 5,000 states are for state_marginals")
     step = policy_chain(model.transition, policy)
-    return torch.linalg.solve(torch.eye(len(step), dtype=step.dtype) - gamma * step.mT, model.initial)
+    identity = torch.eye(len(step), dtype=step.dtype, device=step.device)
+    return torch.linalg.solve(identity - gamma * step.mT, model.initial)
 
 
 def finite_horizon_return(model: Model, policy: Float[Tensor, "..."], horizon: int, gamma: float = 1.0) -> float:
     """J = Σ_{t<T} γᵗ E[r(s_t, a_t)], for π [S, A] or π_t [T, S, A]."""
     marginals = state_marginals(model, policy, horizon)
     rewards = (policy * model.reward).sum(-1)
-    powers = gamma ** torch.arange(horizon, dtype=torch.float64)
+    powers = gamma ** torch.arange(horizon, dtype=torch.float64, device=rewards.device)
     return float((powers.unsqueeze(-1) * marginals * rewards).sum())
 
 

@@ -6,7 +6,6 @@
 They are equal where the start and every transition are certain: then nothing is learned on the way.
 """
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -23,7 +22,7 @@ def open_loop_values(model: Model, horizon: int, gamma: float = 1.0) -> Float[Te
     if isinstance(model.transition, Successors) or model.reward.ndim != 2:
         raise ValueError("open_loop_values: takes one model with dense transitions [S, A, S]")
     by_action = model.transition.transpose(0, 1)  # A, S, S
-    marginal, values = model.initial, torch.zeros((), dtype=model.reward.dtype)
+    marginal, values = model.initial, model.reward.new_zeros(())
     for t in range(horizon):
         values = values.unsqueeze(-1) + gamma**t * (marginal @ model.reward)
         marginal = (marginal[..., None, None, :] @ by_action).squeeze(-2)

@@ -10,7 +10,7 @@ Differs  integrals by quadrature over 1000 points. I(A*; Y_a) is exact for Berno
 """
 
 from lit_rl.algorithms.bandits.pulls import count_pulls
-from lit_rl.algorithms.tabular.table_agent import TableAgent
+from lit_rl.algorithms.tabular.table_agent import ArrayAgent
 from lit_rl.batch import Rollout
 from lit_rl.data.episodes import Episodes
 from lit_rl.data.rollouts import Rollouts
@@ -18,7 +18,7 @@ from lit_rl.envs.recipe import Env
 from lit_rl.policies.bandit import Belief, InformationDirectedPolicy, Target
 
 
-class IDS(TableAgent):
+class IDS(ArrayAgent):
     """Pays regret only for information.
 
     Args:

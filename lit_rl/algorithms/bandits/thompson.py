@@ -9,7 +9,7 @@ Differs  rewards inside (0, 1) count as that share of a success.
 """
 
 from lit_rl.algorithms.bandits.pulls import count_pulls
-from lit_rl.algorithms.tabular.table_agent import TableAgent
+from lit_rl.algorithms.tabular.table_agent import ArrayAgent
 from lit_rl.batch import Rollout
 from lit_rl.data.episodes import Episodes
 from lit_rl.data.rollouts import Rollouts
@@ -17,7 +17,7 @@ from lit_rl.envs.recipe import Env
 from lit_rl.policies.bandit import Belief, ThompsonPolicy
 
 
-class ThompsonSampling(TableAgent):
+class ThompsonSampling(ArrayAgent):
     """Pulls an arm as often as it may be the best.
 
     Args:

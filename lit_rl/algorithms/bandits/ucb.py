@@ -9,7 +9,7 @@ Differs  c scales the width (1 in the paper, for rewards in [0, 1]). With severa
 """
 
 from lit_rl.algorithms.bandits.pulls import count_pulls
-from lit_rl.algorithms.tabular.table_agent import TableAgent
+from lit_rl.algorithms.tabular.table_agent import ArrayAgent
 from lit_rl.batch import Rollout
 from lit_rl.data.episodes import Episodes
 from lit_rl.data.rollouts import Rollouts
@@ -17,7 +17,7 @@ from lit_rl.envs.recipe import Env
 from lit_rl.policies.bandit import UCBPolicy
 
 
-class UCB1(TableAgent):
+class UCB1(ArrayAgent):
     """Optimism in the face of uncertainty: regret grows with ln T.
 
     Args:

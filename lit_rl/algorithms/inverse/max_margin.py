@@ -30,7 +30,7 @@ from lit_rl.policies.table import TablePolicy
 
 def feature_expectation(visits: Tensor, gamma: float, per_pair: bool) -> Tensor:
     """(1) of visits [T, S, A]: [S] for a feature per state, [S·A] for one per pair."""
-    powers = gamma ** torch.arange(len(visits), dtype=torch.float64)
+    powers = gamma ** torch.arange(len(visits), dtype=torch.float64, device=visits.device)
     weighted = (powers[:, None, None] * visits).sum(0)
     return weighted.flatten() if per_pair else weighted.sum(-1)
 
@@ -96,18 +96,19 @@ class MaxMargin(TableAgent):
         if self.method == "projection":
             self.psi.copy_(expert - self.reached)  # (4)
         else:
-            best = max_margin(expert.numpy(), known.numpy())  # (2)
-            self.reached.copy_(torch.from_numpy(best.weight) @ known)
+            arrays = expert.cpu().numpy(), known.cpu().numpy()
+            best = max_margin(*arrays)  # (2)
+            self.reached.copy_(known.new_tensor(best.weight) @ known)
             if self.method == "svm":
                 distance = (expert - known).abs().sum(-1)
-                best = soft_margin(expert.numpy(), known.numpy(), distance.numpy(), self.cost)  # (3)
+                best = soft_margin(*arrays, distance.cpu().numpy(), self.cost)  # (3)
             self.psi.copy_(torch.from_numpy(best.psi))
         gap = float((expert - self.reached).norm())
         if count < len(self.found):
             self._add(data, expert)
             if self.method == "projection":
-                new = self.found[count].numpy()
-                self.reached.copy_(torch.from_numpy(project(expert.numpy(), self.reached.numpy(), new)))
+                nearer = project(*(part.cpu().numpy() for part in (expert, self.reached, self.found[count])))
+                self.reached.copy_(torch.from_numpy(nearer))
         return {"gap": gap, "nearest_policy": float(self.nearest), "policies": float(self.count)}
 
     def _add(self, data: Expert, expert: Tensor) -> None:

@@ -40,7 +40,7 @@ def expected_visits(
 
 def irl_gradient(expert: Float[Tensor, "T S A"], model: Float[Tensor, "T S A"], gamma: float) -> Float[Tensor, "S A"]:
     """(4) for a feature per pair, divided by T: of the log-likelihood per step."""
-    powers = gamma ** torch.arange(len(expert), dtype=torch.float64)
+    powers = gamma ** torch.arange(len(expert), dtype=torch.float64, device=expert.device)
     return (powers[:, None, None] * (expert - model)).mean(0)
 
 

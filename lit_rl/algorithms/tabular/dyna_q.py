@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from lit_rl.algorithms.tabular.counts import TransitionCounts
-from lit_rl.algorithms.tabular.table_agent import Array, TableAgent, steps_of
+from lit_rl.algorithms.tabular.table_agent import Array, ArrayAgent, steps_of
 from lit_rl.batch import Rollout
 from lit_rl.data.episodes import Episodes
 from lit_rl.data.rollouts import Rollouts
@@ -33,7 +33,7 @@ def expected_target(reward: float, probability: Array, value: Array, gamma: floa
     return float(reward + gamma * (probability @ value))
 
 
-class DynaQ(TableAgent):
+class DynaQ(ArrayAgent):
     """Q-learning that thinks over its experience between steps.
 
     Args:

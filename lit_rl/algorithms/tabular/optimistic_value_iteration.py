@@ -96,7 +96,8 @@ class OptimisticValueIteration(TableAgent):
         """Count, and plan where it is time."""
         steps = steps_of(data)
         self.seen.add(steps)
-        self.bonus.visit(*(torch.from_numpy(part) for part in (steps.state, steps.action, steps.next_state)))
+        visited = (steps.state, steps.action, steps.next_state)
+        self.bonus.visit(*(torch.from_numpy(part).to(self.since.device) for part in visited))
         self.since += len(steps.state)
         due = self.plan_every is not None and int(self.since) >= self.plan_every
         if due or steps.done.any():

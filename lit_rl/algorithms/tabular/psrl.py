@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lit_rl.algorithms.tabular.counts import TransitionCounts
-from lit_rl.algorithms.tabular.table_agent import TableAgent, steps_of
+from lit_rl.algorithms.tabular.table_agent import ArrayAgent, steps_of
 from lit_rl.batch import Rollout
 from lit_rl.data.episodes import Episodes
 from lit_rl.data.rollouts import Rollouts
@@ -47,7 +47,7 @@ def sample_world(
     return Model(torch.from_numpy(transition[..., :states].copy()), torch.from_numpy(drawn), start)
 
 
-class PSRL(TableAgent):
+class PSRL(ArrayAgent):
     """Acts optimally in a world that may be the true one: deep exploration without a bonus.
 
     Args:

@@ -1,7 +1,7 @@
 """What agents share that learn tables by rules of their own, without gradients."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,13 +62,20 @@ class TableAgent(Agent):
         return {}
 
 
+class ArrayAgent(TableAgent):
+    """Sweeps in numpy, so that its tables stay in the CPU's memory, wherever the trainer learns."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        return super()._apply(lambda table: fn(table).cpu(), recurse)
+
+
 def steps_of(rollout: Rollout) -> Steps:
     """[T, N] → [T·N] on the CPU."""
-    obs = torch.as_tensor(states_of(rollout.obs)).cpu().numpy()
+    obs = torch.as_tensor(states_of(rollout.obs)).long().cpu().numpy()
     following = obs[1:].copy()
     following.reshape(-1)[rollout.final_index.cpu().numpy()] = (
-        torch.as_tensor(states_of(rollout.final_obs)).cpu().numpy()
+        torch.as_tensor(states_of(rollout.final_obs)).long().cpu().numpy()
     )
-    columns = (rollout.action, rollout.reward.double(), rollout.terminated, rollout.done)
+    columns = (rollout.action.long(), rollout.reward.double(), rollout.terminated, rollout.done)
     action, reward, terminated, done = (column.cpu().numpy().reshape(-1) for column in columns)
     return Steps(obs[:-1].reshape(-1), action, reward, following.reshape(-1), terminated, done)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lit_rl.algorithms.tabular.table_agent import Array, TableAgent, steps_of
+from lit_rl.algorithms.tabular.table_agent import Array, ArrayAgent, steps_of
 from lit_rl.batch import Rollout
 from lit_rl.data.episodes import Episodes
 from lit_rl.data.rollouts import Rollouts
@@ -64,7 +64,7 @@ def td_step(
     return float(delta), 0.0
 
 
-class TDLambda(TableAgent):
+class TDLambda(ArrayAgent):
     """Learns V of the policy that acts; it improves nothing.
 
     Args:
