@@ -3,8 +3,10 @@
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from lit_rl.callbacks.pictures import NothingToDraw, Pictures
+from lit_rl.policies.table import TablePolicy
 
 Array = np.ndarray
 CELL = 24  # pixels
@@ -38,10 +40,10 @@ class TablePictures(Pictures):
 def tables_of(agent: Any) -> dict[str, Array]:
     """What there is to draw: value [S], policy [S, A], visits [S], reward [S]."""
     found: dict[str, Array] = {}
-    if hasattr(agent.policy, "q"):
+    if isinstance(agent.policy, TablePolicy):
         q = agent.policy.q.cpu().numpy()
-        learnt = getattr(agent, "value", None)
-        found["value"] = q.max(-1) if learnt is None else learnt.cpu().numpy()
+        learnt = getattr(agent, "value", None)  # a table, or a network's method
+        found["value"] = learnt.cpu().numpy() if isinstance(learnt, Tensor) else q.max(-1)
         found["policy"] = agent.policy.distribution(np.arange(len(q)), explore=False)
     if hasattr(agent, "seen"):
         found["visits"] = np.log1p(agent.seen.visits.sum(-1))

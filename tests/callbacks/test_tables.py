@@ -7,10 +7,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import lit_rl
 from lit_rl.algorithms.tabular.dyna_q import DynaQ
 from lit_rl.callbacks import TablePictures
-from lit_rl.callbacks.tables import CELL, heat_map, policy_picture
+from lit_rl.callbacks.tables import CELL, heat_map, policy_picture, tables_of
 from lit_rl.data.episodes import Episodes
 from lit_rl.data.rollouts import Rollouts
 from lit_rl.envs.recipe import Env
+from tests.tiny import tiny
 
 
 def test_bright_is_more_and_cells_are_where_the_layout_says():
@@ -43,6 +44,11 @@ def test_pictures_arrive_in_tensorboard(tmp_path: Path):
     assert set(events.Tags()["images"]) == {"tables/value", "tables/policy", "tables/visits"}
     image = events.Images("tables/value")[-1]
     assert (image.step, image.width, image.height) == (100, 3 * CELL, 3 * CELL)
+
+
+def test_networks_are_no_tables():
+    assert set(tables_of(tiny("FittedValueIteration"))) == {"value", "policy"}  # of its actions alone
+    assert tables_of(tiny("QTOpt")) == {}
 
 
 def test_an_agent_without_a_table_is_told_so_and_trains_on(tmp_path: Path):
