@@ -127,24 +127,28 @@ class Recurrent(Body):
 
     Args:
         body: what each observation passes first.
-        hidden: width of the memory and of the features.
+        hidden: width of the memory.
         cell: of the memory.
+        after: widths of the layers, with ReLU, from the memory to the features.
     """
 
     body: Body = MLP()
     hidden: int = 64
     cell: Cell = "lstm"
+    after: Sequence[int] = ()
 
     def __post_init__(self) -> None:
-        _check_width("Recurrent.hidden", self.hidden)
+        object.__setattr__(self, "after", tuple(self.after))  # YAML brings a list
+        for field, width in [("hidden", self.hidden), *(("after", width) for width in self.after)]:
+            _check_width(f"Recurrent.{field}", width)
         if self.cell not in get_args(Cell):
             raise ValueError(f"Recurrent.cell is {self.cell!r}: choose one of {', '.join(get_args(Cell))}")
         if isinstance(self.body, Recurrent):
             raise ValueError("Recurrent.body is recurrent too: put the one memory on an MLP or CNN")
 
     def build(self, space: gymnasium.Space) -> RecurrentNetwork:
-        """Observations [T, N, ...] with a state [N, S] → features [T, N, hidden]; see RecurrentNetwork."""
-        return RecurrentNetwork(self.body.build(space), self.hidden, self.cell, self.head_is_orthogonal)
+        """Observations [T, N, ...] with a state [N, S] → features [T, N, F]; see RecurrentNetwork."""
+        return RecurrentNetwork(self.body.build(space), self.hidden, self.cell, self.head_is_orthogonal, self.after)
 
     @property
     def head_is_orthogonal(self) -> bool:

@@ -21,9 +21,9 @@ H, L, B = 3, 4, 6
 cells = pytest.mark.parametrize("cell", ["gru", "lstm"])
 
 
-def agent(cell: str = "gru", burn_in: int = H, memory: bool = True, **changes) -> RecurrentDQN:
+def agent(cell: str = "gru", burn_in: int = H, memory: bool = True, after=(), **changes) -> RecurrentDQN:
     torch.manual_seed(0)
-    body = Recurrent(MLP((8,)), 8, cell) if memory else MLP((8,))
+    body = Recurrent(MLP((8,)), 8, cell, after) if memory else MLP((8,))
     data = SequenceReplay(200, batch_size=B, warmup=20, length=L, burn_in=burn_in)
     return detached(RecurrentDQN("CartPole-v1", data, QNetwork(body), Optimizer(lr=0.01), **changes))
 
@@ -63,10 +63,11 @@ def by_hand(dqn: RecurrentDQN, data: Sequence, n: int) -> tuple[torch.Tensor, to
             steps = map_tensors(lambda tensor, b=b, k=k: tensor[b, k], data.steps)
             features, state = body.step(steps.obs[None], state)
             slow_state = slow.step(steps.obs[None], slow_state)[1]
-            following = slow.step(steps.next_obs[None], slow_state)[0]
+            following = slow_head(slow.step(steps.next_obs[None], slow_state)[0])[0]
+            selecting = head(body.step(steps.next_obs[None], state)[0])[0] if dqn.double_q else following
             if k >= H:
                 q.append(head(features)[0, steps.action])
-                learnt.append((steps.reward, steps.discount, slow_head(following).max()))
+                learnt.append((steps.reward, steps.discount, following[selecting.argmax()]))
         for t in range(len(learnt)):
             target, weight = torch.zeros(()), torch.ones(())
             for reward, discount, value in learnt[t : t + n]:
@@ -119,16 +120,19 @@ def test_where_a_sum_of_rewards_ends() -> None:
 
 
 @cells
+@pytest.mark.parametrize("double", [False, True])
 @pytest.mark.parametrize("n", [1, 2, 5])
-def test_values_and_targets_step_by_step(cell: str, n: int) -> None:
+def test_values_and_targets_step_by_step(cell: str, n: int, double: bool) -> None:
     """Terminated and truncated rows, at true successors: the value after a cut is read with the memory of the cut."""
-    dqn, data = agent(cell, n_step=n), batch()
+    dqn, data = agent(cell, n_step=n, double_q=double, after=(7, 5) if n == 2 else ()), batch()
     with torch.no_grad():  # θ⁻ is another network
         for parameter in dqn.q_target.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
     q, y = by_hand(dqn, data, n)
     expected = torch.nn.functional.huber_loss(q, y)
     assert dqn.loss(data)["td_loss"].item() == pytest.approx(expected.item(), rel=1e-4)
+    dqn.double_q = not double
+    assert dqn.loss(data)["td_loss"].item() != pytest.approx(expected.item(), rel=1e-4), "the other choice is another"
 
 
 @cells
@@ -163,11 +167,11 @@ def test_one_update_moves_q_alone_and_its_copy_follows() -> None:
 @cells
 def test_what_it_learns_is_what_it_acts_by(cell: str) -> None:
     """Acting step by step from the episode's beginning gives the argmax of the values that the loss unrolls."""
-    dqn, steps = agent(cell, burn_in=0, exploration=EpsilonGreedy(0.0)), 7
+    dqn, steps = agent(cell, burn_in=0, after=(6,), exploration=EpsilonGreedy(0.0)), 7
     obs = torch.randn(steps, 5, 4)
     start = torch.zeros(steps, 5, dtype=torch.bool)
     start[0] = True
-    best = dqn.values(obs, start).argmax(-1)
+    best = dqn.values(obs, dqn.memories(dqn.policy.body, obs, start)).argmax(-1)
     dqn.policy.refresh()
     state, rng = np.zeros((5, dqn.policy.state_size), np.float32), np.random.default_rng(0)
     for t in range(steps):

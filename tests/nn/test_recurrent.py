@@ -47,6 +47,22 @@ def test_unrolled_is_step_by_step(cell, body, space):
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_layers_after_the_memory(cell):
+    """Features are ReLU layers of the hidden state alone; the memory is that of a net without them."""
+    module = Recurrent(MLP((8,)), 5, cell, after=[7, 4]).build(VECTOR)
+    plain = Recurrent(MLP((8,)), 5, cell).build(VECTOR)
+    plain.load_state_dict({k: v for k, v in module.state_dict().items() if not k.startswith("after")})
+    obs, state, start = torch.randn(T, N, 3), torch.randn(N, module.state_size), torch.rand(T, N) < 0.3
+    memory, last = plain(obs, state, start)
+    features, same = module(obs, state, start)
+    one, two = module.after[0], module.after[2]
+    assert torch.equal(last, same) and features.shape == (T, N, 4) and module.out_features == 4
+    torch.testing.assert_close(features, torch.relu(two(torch.relu(one(memory)))))
+    with pytest.raises(ValueError, match=r"Recurrent\.after holds 0: a width"):
+        Recurrent(after=[3, 0])
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_nothing_passes_the_start_of_an_episode(cell):
     module = Recurrent(MLP((8,)), 8, cell).build(VECTOR)
     obs = torch.randn(T, N, 3, requires_grad=True)

@@ -4,8 +4,9 @@ Paper    Hausknecht & Stone 2015, "Deep recurrent Q-learning for partially obser
          "Recurrent experience replay in distributed reinforcement learning" (R2D2), 3.
          Formula sheet: 3.3a, 7.1b, 7.1c, 7.3.1a, 7.4.2a, 7.6a, H11
 Update   h_t  = f(o_t, h_{t−1}; θ) from h = 0 at the first of H + L steps, without gradient through the first H     (1)
-         y_t  = r_t + γ r_{t+1} + … + γᵐ(1 − terminated) max_a q(o_{t+m}, h_{t+m−1}, a; θ⁻),  the memory that of θ⁻,
-                m = n, or fewer at the end of the episode or of the L steps                                       (2)
+         y_t  = r_t + γ r_{t+1} + … + γᵐ(1 − terminated) q(o_{t+m}, h_{t+m−1}, a*; θ⁻),  the memory that of θ⁻,
+                m = n, or fewer at the end of the episode or of the L steps; a* the best by θ⁻ and its memory, or,
+                double, by θ and its memory                                                                       (2)
          δ_t  = q(o_t, h_{t−1}, a_t; θ) − y_t,   L(θ) = mean over the L steps of w huber(δ_t)                      (3)
          θ⁻  ← θ every so many updates, or θ⁻ ← (1 − τ) θ⁻ + τ θ after each                                        (4)
          p    = η max_t |δ_t| + (1 − η) mean_t |δ_t|, the priority of the sequence, η = 0.9                        (5)
@@ -14,9 +15,10 @@ Data     Replay of sequences, each with H steps of burn-in before it: act ε-gre
 Differs  Memories begin at zero (Hausknecht & Stone's random updates) and are warmed up (Kapturowski et al.'s burn-in);
          none is stored, so H has to outlast the net: what never sees memories older than H + L steps may read their age
          as worth (CartPole, H = 8: 5 steps before the end 20 instead of 5, with memories of a whole episode; H = 32
-         cures it). At an episode's beginning there is less burn-in, and zero is right. Not double,
-         rewards as they are; n-step rewards leave the exploring actions between as they are. w and (5) matter to a
-         prioritised replay alone (H2). A net without a memory is allowed: it is the control.
+         cures it). At an episode's beginning there is less burn-in, and zero is right. Double (van Hasselt et al.
+         2016) where asked for, as R2D2 is; rewards as they are; n-step rewards leave the exploring actions between as
+         they are. w and (5) matter to a prioritised replay alone (H2). A net without a memory is allowed: it is the
+         control.
 """
 
 from collections.abc import Iterator
@@ -72,6 +74,16 @@ def first_steps(valid: Bool[Tensor, "T B"]) -> Bool[Tensor, "T B"]:
     return valid & ~before
 
 
+def values_after(
+    body: nn.Module, head: nn.Module, next_obs: Observation, memories: Float[Tensor, "L B S"]
+) -> Float[Tensor, "L B A"]:
+    """q(o_{t+1}, h_t, ·) at successors [L, B, ...], each with the memory before it."""
+    if not isinstance(body, RecurrentNetwork):
+        return head(body(next_obs))
+    features, _ = body.step(map_tensors(lambda tensor: tensor.flatten(0, 1), next_obs), memories.flatten(0, 1))
+    return head(features).unflatten(0, memories.shape[:2])
+
+
 class RecurrentDQN(ActionValueAgent):
     """DQN that remembers what it has seen.
 
@@ -84,6 +96,7 @@ class RecurrentDQN(ActionValueAgent):
         exploration: how it acts on its values.
         target: how θ⁻ follows θ.
         n_step: n.
+        double_q: whether θ chooses the action that θ⁻ values.
         huber_delta: where the loss turns from quadratic to linear.
         evaluation: greedy episodes played at each validation.
     """
@@ -101,13 +114,14 @@ class RecurrentDQN(ActionValueAgent):
         exploration: Exploration = EpsilonGreedy(),
         target: TargetUpdate = TargetUpdate(tau=0.01),
         n_step: int = 1,
+        double_q: bool = False,
         huber_delta: float = 1.0,
         evaluation: Episodes = Episodes(),
     ) -> None:
         super().__init__(env, data, net, optimizer, gamma, exploration, target, evaluation)
         self.require(huber_delta > 0, "huber_delta", huber_delta, "it is positive")
         self.require(n_step >= 1, "n_step", n_step, "it counts rewards, from 1")
-        self.n_step, self.huber_delta, self.burn_in = n_step, huber_delta, data.burn_in
+        self.n_step, self.double_q, self.huber_delta, self.burn_in = n_step, double_q, huber_delta, data.burn_in
 
     def minibatches(self, data: Sequence) -> Iterator[Sequence]:
         """One per update; the L steps of each count in the normaliser, where there is one."""
@@ -122,51 +136,45 @@ class RecurrentDQN(ActionValueAgent):
         """(1)-(3)."""
         steps, valid = map_tensors(lambda tensor: tensor.transpose(0, 1), batch)  # time first
         start, learnt = first_steps(valid), slice(self.burn_in, None)
-        q = chosen(self.values(steps.obs, start), steps.action[learnt])
-        next_q = self.next_values(steps.obs, steps.next_obs, start)
-        next_value = legal_values(next_q, legal_actions(select(steps.next_obs, learnt))).amax(-1)
-        reward, discount, counted = steps.reward[learnt], steps.discount[learnt], valid[learnt]
-        target = n_step_returns(reward, next_value, discount, last_steps(counted), n=self.n_step)  # (2)
+        next_obs = select(steps.next_obs, learnt)
+        memories = self.memories(self.policy.body, steps.obs, start)  # (1)
+        q = chosen(self.values(select(steps.obs, learnt), memories), steps.action[learnt])
+        with torch.no_grad():
+            body, head = self.q_target.slow.children()
+            next_q = values_after(body, head, next_obs, self.memories(body, steps.obs, start))
+            selecting = (
+                values_after(self.policy.body, self.policy.head, next_obs, memories) if self.double_q else next_q
+            )
+            best = legal_values(selecting, legal_actions(next_obs)).argmax(-1)  # a*
+            reward, discount, counted = steps.reward[learnt], steps.discount[learnt], valid[learnt]
+            next_value = chosen(next_q, best)
+            target = n_step_returns(reward, next_value, discount, last_steps(counted), n=self.n_step)  # (2)
         error = q - target
         self.experience.learnt(steps.index[self.burn_in], sequence_error(error.detach(), counted))  # (5)
         weight = None if steps.weight is None else steps.weight[learnt]
         self.record(q=(q.detach() * counted).sum() / counted.sum(), valid=counted)
         return {"td_loss": masked_huber(error, counted, weight, self.huber_delta)}  # (3)
 
-    def values(self, obs: Observation, start: Bool[Tensor, "T B"]) -> Float[Tensor, "L B A"]:
-        """q(o_t, h_{t−1}, ·; θ) of the L steps, with gradient; (1)."""
-        body, head = self.policy.body, self.policy.head
-        later = select(obs, slice(self.burn_in, None))
+    def memories(self, body: nn.Module, obs: Observation, start: Bool[Tensor, "T B"]) -> Float[Tensor, "L B S"]:
+        """h_t of the L steps, with gradient through these alone; S = 0 without a memory."""
         if not isinstance(body, RecurrentNetwork):
-            return head(body(later))
+            return torch.zeros(*start[self.burn_in :].shape, 0, device=start.device)
         state = torch.zeros(start.shape[1], body.state_size, device=start.device)
         if self.burn_in:
             with torch.no_grad():
-                _, state = body(select(obs, slice(self.burn_in)), state, start[: self.burn_in])
-        features, _ = body(later, state, start[self.burn_in :])
-        return head(features)
+                state = body.unroll(select(obs, slice(self.burn_in)), state, start[: self.burn_in])[-1]
+        return body.unroll(select(obs, slice(self.burn_in, None)), state, start[self.burn_in :])
 
-    @torch.no_grad()
-    def next_values(
-        self, obs: Observation, next_obs: Observation, start: Bool[Tensor, "T B"]
-    ) -> Float[Tensor, "L B A"]:
-        """q(o_{t+1}, h_t, ·; θ⁻) of the L steps, at the true successors; (1)."""
-        slow = self.q_target.slow
-        assert isinstance(slow, nn.Sequential)
-        body, head = slow[0], slow[1]
-        later = select(next_obs, slice(self.burn_in, None))
-        if not isinstance(body, RecurrentNetwork):
-            return head(body(later))
-        state = torch.zeros(start.shape[1], body.state_size, device=start.device)
-        memories = body.unroll(obs, state, start)[self.burn_in :]
-        features, _ = body.step(map_tensors(lambda tensor: tensor.flatten(0, 1), later), memories.flatten(0, 1))
-        return head(features).unflatten(0, memories.shape[:2])
+    def values(self, obs: Observation, memories: Float[Tensor, "L B S"]) -> Float[Tensor, "L B A"]:
+        """q(o_t, h_{t−1}, ·; θ), from h_t or, without a memory, from o_t; (1)."""
+        body, head = self.policy.body, self.policy.head
+        return head(body.features(memories) if isinstance(body, RecurrentNetwork) else body(obs))
 
     def remembered_value(self, obs: Observation, state: Float[Tensor, "E S"]) -> Float[Tensor, " E"]:
         """max_a q(o, h, a), for the diagnostic."""
-        body, head = self.policy.body, self.policy.head
-        features = body.step(obs, state)[0] if isinstance(body, RecurrentNetwork) else body(obs)
-        return legal_values(head(features), legal_actions(obs)).amax(-1)
+        next_obs = map_tensors(lambda tensor: tensor[None], obs)
+        values = values_after(self.policy.body, self.policy.head, next_obs, state[None])[0]
+        return legal_values(values, legal_actions(obs)).amax(-1)
 
     def validation_step(self, batch: EpisodeResults, batch_idx: int) -> None:
         """Values with the memory of each moment."""
