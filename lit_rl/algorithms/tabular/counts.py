@@ -20,13 +20,11 @@ class TransitionCounts(nn.Module):
 
     def add(self, steps: Steps) -> None:
         """Count transitions [B]."""
-        reached = np.where(steps.terminated, self.reward.shape[0], steps.next_state)
-        columns = (steps.state, steps.action, reached, steps.reward)
-        state, action, successor, reward = (torch.from_numpy(column).to(self.reward.device) for column in columns)
-        self.transitions.index_put_((state, action, successor), self.reward.new_ones(()), accumulate=True)
-        self.reward.index_put_((state, action), reward, accumulate=True)
+        successor = np.where(steps.terminated, self.reward.shape[0], steps.next_state)
+        np.add.at(self.transitions.numpy(), (steps.state, steps.action, successor), 1.0)
+        np.add.at(self.reward.numpy(), (steps.state, steps.action), steps.reward)
 
     @property
     def visits(self) -> Array:
         """n(s, a) [S, A]."""
-        return self.transitions.sum(-1).cpu().numpy()
+        return self.transitions.sum(-1).numpy()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lit_rl.algorithms.tabular.counts import TransitionCounts
-from lit_rl.algorithms.tabular.table_agent import TableAgent, steps_of
+from lit_rl.algorithms.tabular.table_agent import ArrayAgent, steps_of
 from lit_rl.batch import Rollout
 from lit_rl.data.episodes import Episodes
 from lit_rl.data.rollouts import Rollouts
@@ -50,7 +50,7 @@ def optimistic_values(
     return q
 
 
-class OptimisticValueIteration(TableAgent):
+class OptimisticValueIteration(ArrayAgent):
     """Plans as if the world were as good as the counts still allow, and so goes to see.
 
     Args:
@@ -96,8 +96,7 @@ class OptimisticValueIteration(TableAgent):
         """Count, and plan where it is time."""
         steps = steps_of(data)
         self.seen.add(steps)
-        visited = (steps.state, steps.action, steps.next_state)
-        self.bonus.visit(*(torch.from_numpy(part).to(self.since.device) for part in visited))
+        self.bonus.visit(*(torch.from_numpy(part) for part in (steps.state, steps.action, steps.next_state)))
         self.since += len(steps.state)
         due = self.plan_every is not None and int(self.since) >= self.plan_every
         if due or steps.done.any():

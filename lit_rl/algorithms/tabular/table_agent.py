@@ -63,7 +63,7 @@ class TableAgent(Agent):
 
 
 class ArrayAgent(TableAgent):
-    """Sweeps in numpy, so that its tables stay in the CPU's memory, wherever the trainer learns."""
+    """Sweeps or counts in numpy, so that its tables stay in the CPU's memory, wherever the trainer learns."""
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         return super()._apply(lambda table: fn(table).cpu(), recurse)
