@@ -31,6 +31,13 @@ def q_target(
     return reward + discount * legal_values(next_q, mask).amax(-1)
 
 
+def double_q_value(
+    selecting_q: Float[Tensor, "*B A"], evaluating_q: Float[Tensor, "*B A"], mask: Bool[Tensor, "*B A"] | None = None
+) -> Float[Tensor, "*B"]:
+    """q_evaluating(s, argmax_a q_selecting(s, a)). Formula sheet: 7.4a, 7.4.1a. Of equal networks, their maximum."""
+    return chosen(evaluating_q, legal_values(selecting_q, mask).argmax(-1))
+
+
 def double_q_target(
     reward: Float[Tensor, "*B"],
     discount: Float[Tensor, "*B"],
@@ -43,8 +50,7 @@ def double_q_target(
     Formula sheet: 7.4a, 7.4.1a (van Hasselt 2010; van Hasselt, Guez & Silver 2016). Equal networks give
     :func:`q_target`.
     """
-    best = legal_values(selecting_q, mask).argmax(-1)
-    return reward + discount * chosen(evaluating_q, best)
+    return reward + discount * double_q_value(selecting_q, evaluating_q, mask)
 
 
 def expected_target(

@@ -27,7 +27,7 @@ from lit_rl.batch import select, unstack
 from lit_rl.data.episodes import Episodes
 from lit_rl.data.windows import Window, WindowReplay
 from lit_rl.envs.recipe import Env
-from lit_rl.functional.action_values import chosen, legal_values
+from lit_rl.functional.action_values import chosen, double_q_value
 from lit_rl.functional.multi_step import multi_step_target
 from lit_rl.nn.q_network import QNetwork, TargetUpdate
 from lit_rl.optimizer import Optimizer
@@ -133,8 +133,9 @@ class MacroQ(ActionValueAgent):
             next_q, mask = self.q_target(after), legal_actions(after)
             if mask is not None:  # of each sequence's first action
                 mask = mask.repeat_interleave(next_q.shape[-1] // self.actions, -1)
-            best = legal_values(self.policy.outputs(after) if self.selects_itself else next_q, mask).argmax(-1)  # (1)
-            y, counts = macro_target(steps.reward, steps.discount, valid, chosen(next_q, best))  # (2)
+            selecting = self.policy.outputs(after) if self.selects_itself else next_q
+            next_value = double_q_value(selecting, next_q, mask)  # (1)
+            y, counts = macro_target(steps.reward, steps.discount, valid, next_value)  # (2)
             filled = torch.where(valid, steps.action, any_actions(steps.action, self.actions, legal_actions(first)))
         q = chosen(self.policy.outputs(first), sequence_index(filled, self.actions))
         error = torch.nn.functional.huber_loss(q, y, reduction="none", delta=self.huber_delta)

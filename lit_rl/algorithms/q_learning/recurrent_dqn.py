@@ -32,7 +32,7 @@ from lit_rl.batch import Observation, map_tensors, select, unstack
 from lit_rl.data.episodes import EpisodeResults, Episodes
 from lit_rl.data.sequences import Sequence, SequenceReplay
 from lit_rl.envs.recipe import Env
-from lit_rl.functional.action_values import chosen, legal_values
+from lit_rl.functional.action_values import chosen, double_q_value, legal_values
 from lit_rl.functional.returns import n_step_returns
 from lit_rl.nn.body import MLP, Recurrent
 from lit_rl.nn.q_network import QNetwork, TargetUpdate
@@ -75,13 +75,10 @@ def first_steps(valid: Bool[Tensor, "T B"]) -> Bool[Tensor, "T B"]:
 
 
 def values_after(
-    body: nn.Module, head: nn.Module, next_obs: Observation, memories: Float[Tensor, "L B S"]
-) -> Float[Tensor, "L B A"]:
-    """q(o_{t+1}, h_t, ·) at successors [L, B, ...], each with the memory before it."""
-    if not isinstance(body, RecurrentNetwork):
-        return head(body(next_obs))
-    features, _ = body.step(map_tensors(lambda tensor: tensor.flatten(0, 1), next_obs), memories.flatten(0, 1))
-    return head(features).unflatten(0, memories.shape[:2])
+    body: nn.Module, head: nn.Module, obs: Observation, memory: Float[Tensor, "N S"]
+) -> Float[Tensor, "N A"]:
+    """q(o_t, h_{t−1}, ·) of observations [N, ...], each with the memory before it."""
+    return head(body.step(obs, memory)[0] if isinstance(body, RecurrentNetwork) else body(obs))
 
 
 class RecurrentDQN(ActionValueAgent):
@@ -136,18 +133,17 @@ class RecurrentDQN(ActionValueAgent):
         """(1)-(3)."""
         steps, valid = map_tensors(lambda tensor: tensor.transpose(0, 1), batch)  # time first
         start, learnt = first_steps(valid), slice(self.burn_in, None)
-        next_obs = select(steps.next_obs, learnt)
+        reward, discount, counted = steps.reward[learnt], steps.discount[learnt], valid[learnt]
         memories = self.memories(self.policy.body, steps.obs, start)  # (1)
         q = chosen(self.values(select(steps.obs, learnt), memories), steps.action[learnt])
         with torch.no_grad():
+            next_obs = map_tensors(lambda tensor: tensor[learnt].flatten(0, 1), steps.next_obs)
             body, head = self.q_target.slow.children()
-            next_q = values_after(body, head, next_obs, self.memories(body, steps.obs, start))
-            selecting = (
-                values_after(self.policy.body, self.policy.head, next_obs, memories) if self.double_q else next_q
-            )
-            best = legal_values(selecting, legal_actions(next_obs)).argmax(-1)  # a*
-            reward, discount, counted = steps.reward[learnt], steps.discount[learnt], valid[learnt]
-            next_value = chosen(next_q, best)
+            next_q = values_after(body, head, next_obs, self.memories(body, steps.obs, start).flatten(0, 1))
+            selecting = next_q
+            if self.double_q:
+                selecting = values_after(self.policy.body, self.policy.head, next_obs, memories.flatten(0, 1))
+            next_value = double_q_value(selecting, next_q, legal_actions(next_obs)).view_as(reward)
             target = n_step_returns(reward, next_value, discount, last_steps(counted), n=self.n_step)  # (2)
         error = q - target
         self.experience.learnt(steps.index[self.burn_in], sequence_error(error.detach(), counted))  # (5)
@@ -172,8 +168,7 @@ class RecurrentDQN(ActionValueAgent):
 
     def remembered_value(self, obs: Observation, state: Float[Tensor, "E S"]) -> Float[Tensor, " E"]:
         """max_a q(o, h, a), for the diagnostic."""
-        next_obs = map_tensors(lambda tensor: tensor[None], obs)
-        values = values_after(self.policy.body, self.policy.head, next_obs, state[None])[0]
+        values = values_after(self.policy.body, self.policy.head, obs, state)
         return legal_values(values, legal_actions(obs)).amax(-1)
 
     def validation_step(self, batch: EpisodeResults, batch_idx: int) -> None:
