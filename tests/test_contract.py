@@ -174,17 +174,23 @@ class SaveAt(Callback):
         trainer.save_checkpoint(self.paths[-1])
 
 
-def check_resume(name: str, folder: Path, epochs: int = 2, **arguments: Any) -> None:
-    """A run that is saved on its way, against fresh agents that go on from each of its checkpoints."""
+def check_resume(
+    name: str, folder: Path, epochs: int = 2, trained: dict[str, Any] | None = None, **arguments: Any
+) -> None:
+    """A run that is saved on its way, against fresh agents that go on from each of its checkpoints.
+
+    The trainer takes ``trained``, the agents the rest.
+    """
     seed_everything(11, verbose=False)
-    save, validation = SaveAt(folder, (0, 0), (epochs - 1, 3)), {"limit_val_batches": 1, "check_val_every_n_epoch": 1}
-    straight = fitted(tiny(name, **arguments), folder, epochs, callbacks=[save], **validation)
+    save = SaveAt(folder, (0, 0), (epochs - 1, 3))
+    trained = {"limit_val_batches": 1, "check_val_every_n_epoch": 1} | (trained or {})
+    straight = fitted(tiny(name, **arguments), folder, epochs, callbacks=[save], **trained)
     assert len(save.paths) >= epochs + 1
     for path in save.paths[:-1]:  # nothing is left to do after the last
         seed_everything(99, verbose=False)
         torch.rand(7), np.random.rand(7)
         agent, end = tiny(name, **arguments), AtEnd()
-        trainer(folder, epochs, callbacks=[end], **validation).fit(agent, ckpt_path=str(path))
+        trainer(folder, epochs, callbacks=[end], **trained).fit(agent, ckpt_path=str(path))
         assert differences(straight, end.state) == [], path.parent.name
 
 

@@ -132,7 +132,7 @@ def everything(agent: Agent) -> dict[str, Any]:
         "weights": {name: value.clone() for name, value in agent.state_dict().items()},
         "optimizer": copy_of(agent.optimizers().state_dict()),
         # beartype draws from Python's own stream to pick what it checks, so that one is left out
-        "random": {name: state for name, state in random_state(torch.device("cpu")).items() if name != "python"},
+        "random": {name: state for name, state in random_state(agent.device).items() if name != "python"},
         "data": agent.experience.snapshot(),
         "memory": rows,
         "statistics": agent.experience.statistics(),
